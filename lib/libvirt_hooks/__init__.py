@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: MIT
+"""libvirt hooks that put a VM's bridge ports into their VLANs.
+
+The modules, from the XML that libvirt sends to the commands that are typed:
+hookdata, portgroups and vlans (pure), ports, tickets, detach, convergence, bridge; beside them sysfs, statefiles, log.
+network and qemu are the two hooks' main programs.
+
+What runs while libvirtd waits imports as little as it can: no dataclasses, typing, pathlib, json, logging
+(each costs libvirtd about as much as Python's own start).
+"""
+
+
+class HookError(Exception):
+    """What the operator must know: one sentence that says what is wrong and what to do.
+
+    Raised anywhere, caught once, in a hook's main(): there it becomes a log line, the line on stderr that libvirt
+    shows, and exit status 1.
+    """
+
+
+def missing_package(name: str) -> str:
+    """Given the name of a module that cannot be imported, return the sentence that says what to install."""
+    package = name.partition(".")[0]
+    return (
+        f"the Python package {package} cannot be imported: install it with "
+        f"apt install python3-{package} or dnf install python3-{package}"
+    )

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""The XML that libvirt writes to a hook's stdin, as plain values.
+
+Nothing here is trusted further than its syntax: what later becomes part of a path or a command is checked here.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from xml.dom.minidom import Element
+from xml.parsers.expat import ExpatError
+
+from defusedxml import DefusedXmlException, expatbuilder
+
+from . import HookError
+
+HEX_DIGITS = frozenset("0123456789abcdef")
+INTERFACE_NAME_MAX = 15  # source: linux/if.h, IFNAMSIZ less the final NUL
+
+
+class Port(SimpleNamespace):
+    """A port of a libvirt network: one NIC of one VM. Source: libvirt docs/hooks.rst, "port-created"."""
+
+    uuid: str
+    vm: str
+    vm_uuid: str
+    mac: str
+    group: str  # "" where the domain names no portgroup
+    plug: str  # bridge, network, direct, hostdev-pci; "" for none
+    bridge: str  # "" where the plug is no bridge
+    has_vlan: bool  # libvirt tags the port itself
+    has_virtualport: bool  # Open vSwitch and the like
+
+
+class Network(SimpleNamespace):
+    """A libvirt network, and with port-created and port-deleted the port that the call is about."""
+
+    name: str
+    portgroups: list[str]
+    port: Port | None
+
+
+def parse_network(xml: bytes) -> Network:
+    """Given the stdin of a network hook, return the network and its port, if it has one.
+
+    Raises HookError if it is not well-formed, has a DTD or entities, or has a value that cannot be one of its kind.
+    """
+    root = _parse(xml)
+    network = _child(root, "network")
+    if network is None:
+        raise HookError("the XML on stdin has no <network>: this hook is to be called by libvirt")
+    port = _child(root, "networkport")
+    return Network(
+        name=_text(network, "name"),
+        portgroups=[group.getAttribute("name") for group in _children(network, "portgroup")],
+        port=None if port is None else _port(port),
+    )
+
+
+def tap_address(mac: str) -> str:
+    """Given a guest's MAC address, return that of its tap: the same with the first byte FE, or FA if that is FE.
+
+    Source: libvirt, src/util/virnetdevtap.c, virNetDevTapCreateInBridgePort().
+    """
+    return ("fa" if mac.startswith("fe") else "fe") + mac[2:]
+
+
+def checked_mac(text: str) -> str:
+    """Given what should be a MAC address, return it in lower case; raise HookError if it is none."""
+    mac = text.lower()
+    parts = mac.split(":")
+    if len(parts) != 6 or not all(len(part) == 2 and HEX_DIGITS.issuperset(part) for part in parts):
+        raise HookError(f"'{text}' is no MAC address: this hook is to be called by libvirt")
+    return mac
+
+
+def checked_uuid(text: str) -> str:
+    """Given what should be a UUID, return it in lower case; raise HookError if it is none."""
+    uuid = text.lower()
+    lengths = [len(part) for part in uuid.split("-")]
+    if lengths != [8, 4, 4, 4, 12] or not HEX_DIGITS.issuperset(uuid.replace("-", "")):
+        raise HookError(f"'{text}' is no UUID: this hook is to be called by libvirt")
+    return uuid
+
+
+def checked_interface(name: str) -> str:
+    """Given what should be the name of a network interface, return it; raise HookError if the kernel has no such names.
+
+    Source: linux net/core/dev.c, dev_valid_name().
+    """
+    valid = 0 < len(name.encode()) <= INTERFACE_NAME_MAX and name not in (".", "..")
+    if not valid or "/" in name or ":" in name or not name.isprintable() or any(c.isspace() for c in name):
+        raise HookError(f"'{name}' cannot be the name of an interface: correct <bridge name=…/> with virsh net-edit")
+    return name
+
+
+def _port(element: Element) -> Port:
+    owner, plug, mac = _child(element, "owner"), _child(element, "plug"), _child(element, "mac")
+    bridge = "" if plug is None else plug.getAttribute("bridge")
+    return Port(
+        uuid=checked_uuid(_text(element, "uuid")),
+        vm="" if owner is None else _text(owner, "name"),
+        vm_uuid="" if owner is None else checked_uuid(_text(owner, "uuid")),
+        mac=checked_mac("" if mac is None else mac.getAttribute("address")),
+        group=_text(element, "group"),
+        plug="" if plug is None else plug.getAttribute("type"),
+        bridge=checked_interface(bridge) if bridge else "",
+        has_vlan=_child(element, "vlan") is not None,
+        has_virtualport=_child(element, "virtualport") is not None,
+    )
+
+
+def _parse(xml: bytes) -> Element:
+    try:
+        root = expatbuilder.parseString(xml, forbid_dtd=True).documentElement
+    # LookupError and ValueError: an encoding that is unknown, or that the bytes are not in
+    except (ExpatError, DefusedXmlException, LookupError, ValueError) as error:
+        raise HookError(f"the XML on stdin cannot be read ({error}): this hook is to be called by libvirt") from error
+    assert isinstance(root, Element)
+    return root
+
+
+def _children(element: Element, name: str) -> list[Element]:
+    return [node for node in element.childNodes if isinstance(node, Element) and node.tagName == name]
+
+
+def _child(element: Element, name: str) -> Element | None:
+    found = _children(element, name)
+    return found[0] if found else None
+
+
+def _text(element: Element, name: str) -> str:
+    """Given an element and a child's name, return the child's text without white space around it, "" without child."""
+    child = _child(element, name)
+    if child is None:
+        return ""
+    return "".join(node.data for node in child.childNodes if node.nodeType in (node.TEXT_NODE, node.CDATA_SECTION_NODE))

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""One line to the system's log: one for each decision, one for each command that changes something.
+
+syslog(3), which the journal reads too; where there is no /dev/log, a file. The standard library's `syslog` rather than
+`logging`: libvirtd waits while it is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import syslog
+import time
+
+SYSLOG_SOCKET = "/dev/log"
+FILE = "/var/log/libvirt/hooks.log"
+
+_ident = "libvirt-hook"
+
+
+def start(ident: str) -> None:
+    """Given the name that every line is to carry, be ready to log."""
+    global _ident
+    _ident = ident
+    syslog.openlog(ident, syslog.LOG_PID, syslog.LOG_DAEMON)
+
+
+def one_line(text: str) -> str:
+    """Given text from anywhere, return it with every character that could forge or hide a line written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def described(error: BaseException) -> str:
+    """Given an exception that nobody expected, return where it came from and what it says."""
+    trace, place = error.__traceback__, "?"
+    while trace is not None:
+        place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{place}: {type(error).__name__}: {error}"
+
+
+def debug(message: str) -> None:
+    """Given what was read, log it: `journalctl -p debug` shows it."""
+    _write(syslog.LOG_DEBUG, message)
+
+
+def info(message: str) -> None:
+    """Given a decision or a command that changes something, log it."""
+    _write(syslog.LOG_INFO, message)
+
+
+def warning(message: str) -> None:
+    """Given something that went wrong and is tried again, log it."""
+    _write(syslog.LOG_WARNING, message)
+
+
+def error(message: str) -> None:
+    """Given what the operator must know, log it."""
+    _write(syslog.LOG_ERR, message)
+
+
+def _write(priority: int, message: str) -> None:
+    text = one_line(message)
+    if os.path.exists(SYSLOG_SOCKET):
+        syslog.syslog(priority, text)
+        return
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    try:
+        os.makedirs(os.path.dirname(FILE), mode=0o755, exist_ok=True)
+        with open(os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
+            file.write(f"{stamp} {_ident}[{os.getpid()}]: {text}\n")
+    except OSError as failure:  # no place left to say it but here; a log that fails must not fail a VM's start
+        print(f"{FILE}: {failure}: {text}", file=sys.stderr)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""From the name of a portgroup to the VLANs of a port. Pure: reads nothing but its arguments."""
+
+from __future__ import annotations
+
+from . import HookError
+from .hookdata import Network, Port
+from .vlans import Vlans, access, checked_vid, every
+
+EVERY_VID = ("all", "trunk")  # portgroups that need no definition
+BRIDGE_PLUGS = ("bridge", "network")  # source: libvirt, src/conf/virnetworkportdef.c, virNetworkPortPlugType
+
+
+def why_left_alone(port: Port, portgroups: list[str]) -> str:
+    """Given a port and the network's portgroups, return why its VLANs are not ours to set, or "" if they are."""
+    if port.plug not in BRIDGE_PLUGS or not port.bridge:
+        return f"its plug is {port.plug or 'none'}, no Linux bridge"
+    if port.has_virtualport:
+        return "it has a <virtualport>, so it is no port of a Linux bridge"
+    if port.has_vlan:
+        return "it has a <vlan>, which libvirt itself sets (since 11.0)"
+    if not port.group:
+        return "it has no portgroup"
+    if _candidates(port.group, portgroups) == [port.group] and not _vid_suffix(port.group):
+        return f"portgroup {port.group} names no VID"
+    return ""
+
+
+def resolve(port: Port, network: Network, default_pvid: int) -> Vlans:
+    """Given a port that is not to be left alone, its network and its bridge's default PVID, return the port's VLANs.
+
+    Raises HookError if the network defines no such portgroup, more than one, or one whose VID is none.
+    """
+    found = _candidates(port.group, network.portgroups)
+    if not found and port.group in EVERY_VID:
+        return every(default_pvid)
+    if not found:
+        names = ", ".join(network.portgroups) or "none at all"
+        raise HookError(
+            f"network {network.name} defines no portgroup '{port.group}' or '{port.group}-VID' (it has {names}): "
+            f"correct the VM's portgroup, or add one with virsh net-edit {network.name}"
+        )
+    if len(found) > 1:
+        raise HookError(
+            f"portgroup '{port.group}' could be any of {', '.join(found)} in network {network.name}: "
+            f"write the whole name into the VM, or remove all but one with virsh net-edit {network.name}"
+        )
+    try:
+        return access(checked_vid(found[0].rpartition("-")[2]))
+    except HookError as error:
+        raise HookError(
+            f"portgroup '{found[0]}' of network {network.name} does not end in a VLAN: {error}; "
+            f"rename it with virsh net-edit {network.name}"
+        ) from error
+
+
+def _candidates(group: str, portgroups: list[str]) -> list[str]:
+    """Given what a domain wrote and the portgroups defined, return those that it can mean.
+
+    The whole name is libvirt's own meaning, so it comes before NAME-VID, unless it names no VID itself.
+    """
+    short = [name for name in portgroups if name.rpartition("-")[0] == group and "-" in name]
+    if group not in portgroups:
+        return short
+    return [group] if _vid_suffix(group) else [group, *short]
+
+
+def _vid_suffix(name: str) -> str:
+    """Given a portgroup's name, return what stands behind its last dash if that begins as a number does, else "".
+
+    `bandwidth` and `my-net` have none; `lab-46` has one, and so has the mistyped `lab-4O`.
+    """
+    _, dash, suffix = name.rpartition("-")
+    return suffix if dash and suffix[:1].isdigit() else ""

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""What the network hook does when libvirt announces a port or takes it back.
+
+What libvirtd waits for ends with the fork. So all that can be refused is refused before: after it nobody sees anything.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.machinery import PathFinder
+
+from . import HookError, log, missing_package, sysfs, tickets
+from .detach import detached
+from .hookdata import Port, parse_network, tap_address
+from .portgroups import resolve, why_left_alone
+from .statefiles import has_port, runs_with
+from .tickets import Ticket
+from .vlans import to_text
+
+PACKAGES = ("sh", "tenacity")  # imported after the fork
+
+
+def port_created(xml: bytes) -> None:
+    """Given the XML, leave the port alone, or refuse it with HookError, or have a detached process make it right."""
+    network = parse_network(xml)
+    port = network.port
+    if port is None:
+        raise HookError("port-created came without a <networkport>: this hook is for libvirt 5.5 or later")
+    address, bridge = tap_address(port.mac), port.bridge
+    tap = sysfs.port_with(address, bridge) if bridge else ""
+    known = tickets.of(bridge, address)
+    subject = f"{port.vm} {port.mac} {tap or '-'} {port.group or '-'}"
+
+    reason = why_left_alone(port, network.portgroups)
+    if reason:
+        log.info(f"{subject}: left alone: {reason}")
+        if tap and known:  # a live change, so that the tap has had VLANs of ours
+            tickets.write(tickets.new(port, network.name, None, live=True))
+        return
+    try:
+        _check_bridge(bridge)
+        vlans = resolve(port, network, sysfs.default_pvid(bridge))
+        _check_packages()
+        _check_address(port, tap, known)
+    except HookError as error:
+        raise HookError(f"VM {port.vm}, NIC {port.mac}: {error}") from error
+
+    ticket = tickets.new(port, network.name, vlans, live=bool(tap))
+    for other in known:
+        if other.uuid == port.uuid:  # said again: the daemon was restarted
+            ticket.created = other.created
+        elif not tap:  # of a tap that is gone
+            tickets.remove(other)
+    tickets.write(ticket)
+    log.info(f"{subject}: to have {to_text(vlans)} on {bridge}")
+    try:
+        _follow(bridge, address, live=bool(tap))
+    except HookError:
+        tickets.remove(ticket)
+        raise
+
+
+def port_deleted(xml: bytes) -> None:
+    """Given the XML, forget the port, unless its tap lives on: then have a detached process keep that right."""
+    port = parse_network(xml).port
+    if port is None or not port.bridge:
+        return
+    try:
+        ticket = tickets.read(tickets.path(port.mac, port.uuid))
+    except FileNotFoundError:
+        return
+    address = tap_address(port.mac)
+    lives = bool(sysfs.interface_with(address, port.bridge))
+    tickets.release(ticket, lives)
+    if lives:
+        _follow(port.bridge, address, live=True)
+
+
+def _follow(bridge: str, address: str, live: bool) -> None:
+    def work() -> None:
+        from .convergence import follow  # imports sh and tenacity: not while libvirtd waits
+
+        follow(bridge, address, live)
+
+    detached(work)
+
+
+def _check_bridge(bridge: str) -> None:
+    if not sysfs.bridge_exists(bridge):
+        raise HookError(f"there is no bridge {bridge}: create it, or correct <bridge name=…/> with virsh net-edit")
+    if not sysfs.vlan_filtering(bridge):
+        raise HookError(
+            f"bridge {bridge} does not filter VLANs: turn that on with "
+            f"ip link set dev {bridge} type bridge vlan_filtering 1"
+        )
+
+
+def _check_packages() -> None:
+    """Find what is imported and run only after the fork, where its absence could not be told any more."""
+    for package in PACKAGES:
+        if PathFinder.find_spec(package) is None:
+            raise HookError(missing_package(package))
+    if not any(os.access(f"{directory}/bridge", os.X_OK) for directory in os.environ["PATH"].split(":")):
+        raise HookError("bridge is not installed: install it with apt install iproute2 or dnf install iproute")
+
+
+def _check_address(port: Port, tap: str, known: list[Ticket]) -> None:
+    """The tap is found by its address. One that another NIC has too would put that one into this one's VLAN."""
+    others = [other for other in known if other.vm_uuid != port.vm_uuid and has_port(other.network, other.uuid)]
+    if tap and not runs_with(port.vm, tap):
+        taken = f"{tap} on {port.bridge}, which is not this VM's, has that address already"
+    elif others:
+        taken = f"VM {others[0].vm} has that address on {port.bridge} already"
+    else:
+        return
+    raise HookError(f"{taken}: give one of the two another MAC address")

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""What the kernel says of interfaces in /sys/class/net: cheap enough to ask while libvirtd waits.
+
+It knows no VLANs: those, and all changes, are bridge.py's.
+"""
+
+from __future__ import annotations
+
+import os
+
+NET = "/sys/class/net"
+
+
+def bridge_exists(bridge: str) -> bool:
+    """Given an interface's name, return whether it is a bridge."""
+    return os.path.isdir(f"{NET}/{bridge}/bridge")
+
+
+def vlan_filtering(bridge: str) -> bool:
+    """Given a bridge, return whether it filters VLANs: without, VLANs can be set and have no effect."""
+    return _read(f"{bridge}/bridge/vlan_filtering") == "1"
+
+
+def default_pvid(bridge: str) -> int:
+    """Given a bridge, return the VID that it gives to each new port, 0 for none."""
+    return int(_read(f"{bridge}/bridge/default_pvid") or 0)
+
+
+def ports(bridge: str) -> dict[str, int]:
+    """Given a bridge, return its ports' names, each with a number that is another once it has left and returned."""
+    try:
+        return {entry.name: entry.inode() for entry in os.scandir(f"{NET}/{bridge}/brif")}
+    except FileNotFoundError:
+        return {}
+
+
+def address(interface: str) -> str:
+    """Given an interface's name, return its MAC address, "" if there is none of that name."""
+    return _read(f"{interface}/address")
+
+
+def port_with(mac: str, bridge: str) -> str:
+    """Given a MAC address and a bridge, return the name of the bridge's port that has the address, "" if none has."""
+    return next((port for port in ports(bridge) if address(port) == mac), "")
+
+
+def interface_with(mac: str, bridge: str) -> str:
+    """Given a MAC address, return the name of an interface other than the bridge that has it, "" if none has."""
+    names = (name for name in os.listdir(NET) if name != bridge)
+    return next((name for name in names if address(name) == mac), "")
+
+
+def ifindex(interface: str) -> int:
+    """Given an interface's name, return its index, 0 if there is none of that name.
+
+    The name can come back with another device behind it, the index cannot.
+    """
+    return int(_read(f"{interface}/ifindex") or 0)
+
+
+def master(interface: str) -> str:
+    """Given an interface's name, return the name of the bridge that it is a port of, "" for none."""
+    try:
+        return os.path.basename(os.readlink(f"{NET}/{interface}/master"))
+    except OSError:
+        return ""
+
+
+def _read(path: str) -> str:
+    try:
+        with open(f"{NET}/{path}", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:  # it went away meanwhile
+        return ""

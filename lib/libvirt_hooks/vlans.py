@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""What VLANs a port has and should have, and the commands between the two. Pure: runs nothing.
+
+VLANs are a dictionary from VID to its flags, in the words in which `bridge vlan add` takes them:
+{46: "pvid untagged"} is an access port, {10: "pvid untagged", 20: "", 30: ""} a trunk with native VLAN 10.
+"""
+
+from __future__ import annotations
+
+from . import HookError
+
+VID_MIN, VID_MAX = 1, 4094  # source: IEEE 802.1Q, table 9-2: 0 is a priority tag, 4095 reserved
+ACCESS = "pvid untagged"
+
+Vlans = dict[int, str]
+
+
+def access(vid: int) -> Vlans:
+    """Given a VID, return the VLANs of an access port."""
+    return {vid: ACCESS}
+
+
+def every(default_pvid: int) -> Vlans:
+    """Given a bridge's default PVID (0: none), return a trunk of every VID, the default one native."""
+    return {vid: ACCESS if vid == default_pvid else "" for vid in range(VID_MIN, VID_MAX + 1)}
+
+
+def checked_vid(text: str) -> int:
+    """Given what should be a VID, return it; raise HookError unless it is a number from 1 to 4094.
+
+    `bridge` itself reads VIDs with atoi(): to it, "5x" is 5 and "abc" is 0.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and VID_MIN <= int(text) <= VID_MAX):
+        raise HookError(f"'{text}' is no VID: a VID is a number from {VID_MIN} to {VID_MAX}")
+    return int(text)
+
+
+def from_bridge(shown: object) -> Vlans:
+    """Given the parsed answer of `bridge -j vlan show dev PORT`, return the port's VLANs, none if it is not in there.
+
+    Raises HookError if it is no such answer.
+    """
+    vlans: Vlans = {}
+    try:
+        for port in shown:  # type: ignore[attr-defined]  # whatever it is, a wrong type ends below
+            for entry in port["vlans"]:
+                words = [
+                    word
+                    for flag, word in (("PVID", "pvid"), ("Egress Untagged", "untagged"))
+                    if flag in entry.get("flags", ())
+                ]
+                for vid in range(entry["vlan"], entry.get("vlanEnd", entry["vlan"]) + 1):
+                    vlans[vid] = " ".join(words)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise HookError(f"bridge -j vlan show answered what it should not: {shown!r}") from error
+    return vlans
+
+
+def commands(port: str, have: Vlans, want: Vlans) -> list[list[str]]:
+    """Given a port and the VLANs it has and should have, return the `bridge` commands that lead there, [] if none do.
+
+    Deletes come first: whatever ends half way leaves the port in no VLAN rather than in a wrong one.
+    """
+    surplus = {vid: "" for vid in have if vid not in want}
+    missing = {vid: flags for vid, flags in want.items() if have.get(vid) != flags}
+    # the PVID last: until then what the guest sends untagged is dropped, not taken for another VLAN's
+    missing_in_order = sorted(_ranges(missing), key=lambda entry: "pvid" in entry[1])
+    return [["bridge", "vlan", "del", "dev", port, "vid", vids, "master"] for vids, _ in _ranges(surplus)] + [
+        ["bridge", "vlan", "add", "dev", port, "vid", vids, *flags.split(), "master"]
+        for vids, flags in missing_in_order
+    ]
+
+
+def to_text(vlans: Vlans) -> str:
+    """Given VLANs, return them in one line, as in "10 pvid untagged, 20, 30-40"; "none" if there are none."""
+    return ", ".join(f"{vids} {flags}".rstrip() for vids, flags in _ranges(vlans)) or "none"
+
+
+def from_text(text: str) -> Vlans:
+    """Given what to_text() returned, return the VLANs; raise HookError if it is no such text."""
+    vlans: Vlans = {}
+    for entry in text.split(", ") if text != "none" else ():
+        vids, _, flags = entry.partition(" ")
+        first, _, last = vids.partition("-")
+        if flags not in ("", "pvid", "untagged", ACCESS):
+            raise HookError(f"'{flags}' are no flags of a VLAN")
+        for vid in range(checked_vid(first), checked_vid(last or first) + 1):
+            vlans[vid] = flags
+    return vlans
+
+
+def _ranges(vlans: Vlans) -> list[tuple[str, str]]:
+    """Given VLANs, return (VIDs, flags) in order, neighbours of equal flags as "2-4094", the PVID always on its own.
+
+    `bridge` refuses a range of one ("5-5") and a range with pvid.
+    """
+    runs: list[list[int]] = []
+    for vid in sorted(vlans):
+        follows = runs and runs[-1][-1] == vid - 1 and vlans[vid] == vlans[vid - 1] and "pvid" not in vlans[vid]
+        if follows:
+            runs[-1].append(vid)
+        else:
+            runs.append([vid])
+    return [(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}", vlans[run[0]]) for run in runs]

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: MIT
+"""Tickets: what is written is read, and which of several counts."""
+
+import os
+
+import pytest
+
+from libvirt_hooks import HookError, statefiles, sysfs, tickets
+from libvirt_hooks.tickets import LIVE_GRACE_SECONDS, RELEASED, Ticket
+from libvirt_hooks.vlans import access, every
+
+MAC, TAP = "52:54:00:00:00:02", "fe:54:00:00:00:02"
+NOW = 1000.0
+
+
+@pytest.fixture(autouse=True)
+def directories(tmp_path, monkeypatch):
+    monkeypatch.setattr(tickets, "DIRECTORY", str(tmp_path / "tickets"))
+    monkeypatch.setattr(statefiles, "DIRECTORY", str(tmp_path / "libvirt"))
+    monkeypatch.setattr(sysfs, "NET", str(tmp_path / "net"))
+    (tmp_path / "net").mkdir()
+    return tmp_path
+
+
+def ticket(number=1, vid=46, **changes):
+    fields = {
+        "uuid": f"00000000-0000-0000-0000-{number:012}",
+        "vm": "web",
+        "vm_uuid": "7b8f064f-bc9d-4d00-8cd2-51f033dd32d5",
+        "mac": MAC,
+        "bridge": "br0",
+        "network": "lan",
+        "group": "zerotier",
+        "vlans": access(vid),
+        "live": False,
+        "created": NOW + number,
+        "released": False,
+        "right": None,
+    }
+    return Ticket(**{**fields, **changes})
+
+
+def on_disk(bridge="br0", address=TAP):
+    return [(int(t.uuid[-12:]), t.released) for t in tickets.of(bridge, address)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"vlans": every(1)},
+        {"vlans": {}},
+        {"vlans": None},
+        {"live": True},
+        {"group": ""},
+        {"vm": "two  words "},
+        {"vm": "naïve € -rf"},
+        {"created": 12345.678901234},
+    ],
+)
+def test_a_ticket_is_read_as_it_was_written(changes):
+    one = ticket(**changes)
+    tickets.write(one)
+
+    assert tickets.read(tickets.path(one.mac, one.uuid)) == one
+    assert os.stat(tickets.DIRECTORY).st_mode & 0o777 == 0o700
+    assert os.stat(tickets.path(one.mac, one.uuid)).st_mode & 0o777 == 0o600
+
+
+def test_a_value_cannot_forge_a_line_of_a_ticket():
+    tickets.write(ticket(vm="web\nvlans 1 pvid untagged\nend\n"))
+
+    assert [t.vlans for t in tickets.of("br0", TAP)] == [access(46)]
+
+
+def test_what_was_seen_right_is_in_the_ticket_until_it_is_written_anew():
+    one = ticket()
+    tickets.write(one)
+    tickets.mark_right(one, "vnet3", 7)
+    tickets.mark_right(one, "vnet3", 8)
+    assert tickets.read(tickets.path(MAC, one.uuid)).right == ("vnet3", 8)
+
+    tickets.write(one)
+    assert tickets.read(tickets.path(MAC, one.uuid)).right is None
+
+
+def test_marking_does_not_bring_back_a_ticket_that_is_gone():
+    tickets.mark_right(ticket(), "vnet3", 7)
+
+    assert on_disk() == []
+
+
+@pytest.mark.parametrize("length", range(0, 210, 7))
+def test_a_ticket_cut_short_is_damaged_not_believed(length):
+    one = ticket(vlans=every(1))
+    tickets.write(one)
+    file = tickets.path(MAC, one.uuid)
+    with open(file, "r+") as opened:
+        assert len(opened.read()) > length
+        opened.truncate(length)
+
+    with pytest.raises(HookError, match="damaged"):
+        tickets.read(file)
+    assert tickets.of("br0", TAP) == []
+
+
+@pytest.mark.parametrize("content", [b"\0" * 300, b"\xff\xfe", b"\nend\n", b"uuid x\nend\n", b"right vnet3\n"])
+def test_a_foreign_file_is_no_ticket(content):
+    tickets.write(ticket())
+    with open(tickets.path(MAC, ticket(2).uuid), "wb") as file:
+        file.write(content)
+
+    assert on_disk() == [(1, False)]
+
+
+def test_a_ticket_that_cannot_be_written_says_so(directories):
+    (directories / "tickets").write_text("a file where the directory should be")
+
+    with pytest.raises(HookError, match=r"cannot write .*tickets.*: mend that and try again"):
+        tickets.write(ticket())
+
+
+ANNOUNCED = {"live": True, "created": NOW - LIVE_GRACE_SECONDS + 1}
+STOOD = {"live": True, "created": NOW - LIVE_GRACE_SECONDS - 1}
+
+
+@pytest.mark.parametrize(
+    ("known", "counts"),
+    [
+        ([], None),
+        ([ticket(1)], 1),  # a start: the tap is yet to come
+        ([ticket(1), ticket(2)], 1),  # the one that libvirt has granted, not its successor
+        ([ticket(1), ticket(2, **ANNOUNCED)], 1),  # update-device, not decided
+        ([ticket(2, **ANNOUNCED)], None),  # a port that had no portgroup until now: not decided either
+        ([ticket(2, **STOOD)], 2),  # decided
+        ([ticket(1, released=True)], 1),  # domif-setlink: the tap lives on without a port
+        ([ticket(1, released=True), ticket(2, **ANNOUNCED)], 1),
+        ([ticket(1, released=True), ticket(2, **STOOD)], 2),
+        ([ticket(1, vlans=None), ticket(2, **ANNOUNCED)], 1),
+        ([ticket(1, live=True, released=True, created=NOW)], 1),  # a released one has stood, however young
+    ],
+)
+def test_of_several_tickets_the_one_that_libvirt_granted_counts(known, counts):
+    found = tickets.counting(known, NOW)
+
+    assert (int(found.uuid[-12:]) if found else None) == counts
+
+
+@pytest.mark.parametrize(
+    ("written", "released", "tap_lives", "left"),
+    [
+        ([ticket(1)], 1, False, []),  # the VM is gone
+        ([ticket(1)], 1, True, [(1, True)]),  # domif-setlink
+        ([ticket(1), ticket(2, live=True, created=1e9)], 2, True, [(1, False)]),  # update-device refused
+        ([ticket(1), ticket(2, live=True, created=1e9)], 1, True, [(2, False)]),  # update-device carried out
+        ([ticket(2, live=True, created=1e9)], 2, True, []),  # refused, and there was none before
+        ([ticket(1, released=True), ticket(2)], 2, True, [(2, True)]),  # setlink after setlink
+        ([ticket(1, released=True), ticket(2)], 2, False, []),  # the VM is gone
+        ([ticket(1, released=True), ticket(2, live=True, created=1e9)], 2, True, [(1, True)]),
+    ],
+)  # fmt: skip
+def test_a_port_that_libvirt_takes_back_leaves_what_still_counts(written, released, tap_lives, left):
+    for one in written:
+        tickets.write(one)
+        if one.released:
+            os.rename(tickets.path(MAC, one.uuid), tickets.path(MAC, one.uuid) + RELEASED)
+    tickets.release(tickets.read(tickets.path(MAC, ticket(released).uuid)), tap_lives)
+
+    assert on_disk() == left
+
+
+def test_the_port_that_libvirt_decided_for_counts_at_once():
+    tickets.write(ticket(1))
+    tickets.write(ticket(2, vid=47, live=True, created=1e9))
+    tickets.release(ticket(1), tap_lives=True)
+
+    assert tickets.counting(tickets.of("br0", TAP), 1e9).vlans == access(47)
+
+
+def test_tickets_of_another_bridge_or_address_are_not_mixed_up():
+    tickets.write(ticket(1))
+    tickets.write(ticket(2, bridge="br1"))
+    tickets.write(ticket(3, mac="52:54:00:00:00:03"))
+
+    assert on_disk() == [(1, False)]
+
+
+def test_a_port_that_libvirt_forgot_gives_way_to_a_younger_one(directories):
+    """virsh net-destroy forgets ports without a word: their files in /run/libvirt go, no port-deleted comes."""
+    ports = directories / "libvirt" / "network" / "lan" / "ports"
+    ports.mkdir(parents=True)
+    for number in (1, 2):
+        tickets.write(ticket(number))
+        (ports / f"{ticket(number).uuid}.xml").touch()
+    assert len(tickets.without_forgotten(tickets.of("br0", TAP))) == 2
+
+    (ports / f"{ticket(1).uuid}.xml").unlink()
+    assert [t.uuid for t in tickets.without_forgotten(tickets.of("br0", TAP))] == [ticket(2).uuid]
+    assert on_disk() == [(2, False)]
+
+
+def test_sweeping_removes_only_what_nobody_has_a_use_for(directories):
+    ports = directories / "libvirt" / "network" / "lan" / "ports"
+    ports.mkdir(parents=True)
+    (directories / "net" / "vnet4").mkdir()
+    (directories / "net" / "vnet4" / "address").write_text("fe:54:00:00:00:04\n")
+    (ports / f"{ticket(2).uuid}.xml").touch()
+    tickets.write(ticket(1, mac="52:54:00:00:00:01", created=-1e6))
+    tickets.write(ticket(2, mac="52:54:00:00:00:02", created=-1e6))  # libvirt has it
+    tickets.write(ticket(3, mac="52:54:00:00:00:03", created=1e9))  # young
+    tickets.write(ticket(4, mac="52:54:00:00:00:04", created=-1e6))  # its tap lives
+    tickets.sweep(older_than_seconds=300)
+
+    assert sorted(name[-1] for name in os.listdir(tickets.DIRECTORY)) == ["2", "3", "4"]
