@@ -40,6 +40,21 @@ class Network(SimpleNamespace):
     port: Port | None
 
 
+class Nic(SimpleNamespace):
+    """A NIC of a domain that is a port of a libvirt network, once its tap exists."""
+
+    mac: str
+    port_uuid: str
+    tap: str
+
+
+class Definition(SimpleNamespace):
+    """What a domain's or a network's XML is about."""
+
+    name: str
+    uuid: str
+
+
 def parse_network(xml: bytes) -> Network:
     """Given the stdin of a network hook, return the network and its port, if it has one.
 
@@ -55,6 +70,41 @@ def parse_network(xml: bytes) -> Network:
         portgroups=[group.getAttribute("name") for group in _children(network, "portgroup")],
         port=None if port is None else _port(port),
     )
+
+
+def parse_nics(xml: bytes) -> list[Nic]:
+    """Given the stdin of the qemu hook's `start`, return the domain's NICs that are ports of libvirt networks.
+
+    Raises HookError as parse_network() does.
+    """
+    devices = _child(_parse(xml), "devices")
+    nics = []
+    for interface in _children(devices, "interface") if devices else ():
+        mac, source, target = (_child(interface, name) for name in ("mac", "source", "target"))
+        if mac and source and target and source.getAttribute("portid"):
+            nics.append(
+                Nic(
+                    mac=checked_mac(mac.getAttribute("address")),
+                    port_uuid=checked_uuid(source.getAttribute("portid")),
+                    tap=checked_interface(target.getAttribute("dev")),
+                )
+            )
+    return nics
+
+
+def parse_definition(xml: bytes) -> Definition:
+    """Given the XML of a domain or of a network, return whose it is; raise HookError as parse_network() does."""
+    root = _parse(xml)
+    return Definition(name=_text(root, "name"), uuid=checked_uuid(_text(root, "uuid")))
+
+
+def changed_elements(old: bytes, new: bytes) -> list[str]:
+    """Given two XML documents, return the paths of the elements, two levels deep, that are not the same in both.
+
+    Names only: what is in the elements can be secret. Raises HookError as parse_network() does.
+    """
+    before, after = (_parts(_parse(xml)) for xml in (old, new))
+    return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
 
 
 def tap_address(mac: str) -> str:
@@ -118,6 +168,18 @@ def _parse(xml: bytes) -> Element:
         raise HookError(f"the XML on stdin cannot be read ({error}): this hook is to be called by libvirt") from error
     assert isinstance(root, Element)
     return root
+
+
+def _parts(root: Element) -> dict[str, list[str]]:
+    """Given a document's root, return by path the texts of its grandchildren, and of its children that have none."""
+    parts: dict[str, list[str]] = {}
+    for child in (node for node in root.childNodes if isinstance(node, Element)):
+        grandchildren = [node for node in child.childNodes if isinstance(node, Element)]
+        for part, path in [(part, f"{child.tagName}/{part.tagName}") for part in grandchildren] or [
+            (child, child.tagName)
+        ]:
+            parts.setdefault(path, []).append(part.toxml())
+    return parts
 
 
 def _children(element: Element, name: str) -> list[Element]:

@@ -59,6 +59,16 @@ def error(message: str) -> None:
     _write(syslog.LOG_ERR, message)
 
 
+def refuse(message: str, fatal: bool) -> int:
+    """Given what the operator must know and whether that stops libvirt, log it and return the hook's exit status.
+
+    What is on stderr libvirt shows to its user, if the status is not 0.
+    """
+    error(message)
+    print(one_line(message), file=sys.stderr)
+    return 1 if fatal else 0
+
+
 def _write(priority: int, message: str) -> None:
     text = one_line(message)
     if os.path.exists(SYSLOG_SOCKET):

@@ -6,39 +6,39 @@ from __future__ import annotations
 import os
 import sys
 
-from . import HookError, log, missing_package
+from . import COMMAND_PATH, HookError, log, missing_package
 
-OPERATIONS = ("port-created", "port-deleted")
-COMMAND_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # where the daemon has no PATH
+OPERATIONS = ("port-created", "port-deleted", "started", "updated")
 
 
 def main(arguments: list[str]) -> int:
     """Given libvirt's arguments (network, operation, sub-operation, extra), do what is due, return the exit status.
 
     Source: libvirt docs/hooks.rst. A daemon of the user's own (qemu:///session) calls the same hook, without the right
-    to change a bridge: nothing is done then.
+    to change a bridge: nothing is done then. Nothing but `port-created` ever fails.
     """
     operation = arguments[1] if len(arguments) > 1 else ""
     if operation not in OPERATIONS or os.geteuid() != 0:
         return 0
     log.start("libvirt-hook-network")
-    os.environ.setdefault("PATH", COMMAND_DIRECTORIES)
+    os.environ.setdefault("PATH", COMMAND_PATH)
     xml = sys.stdin.buffer.read()
+    has_portgroup = b"<group>" in xml  # whatever else fails: a VM without is not stopped by our own mistakes
     try:
-        from . import ports
+        if operation in ("started", "updated"):
+            from .backup import save_network
 
-        (ports.port_created if operation == "port-created" else ports.port_deleted)(xml)
+            save_network(xml)
+        else:
+            from . import ports
+
+            (ports.port_created if operation == "port-created" else ports.port_deleted)(xml)
     except HookError as error:
-        return _refuse(str(error))
+        return log.refuse(str(error), operation == "port-created")
     except ImportError as error:
-        return _refuse(missing_package(error.name or str(error)))
-    except Exception as error:  # ours: it must not stop a VM that has no portgroup
-        _refuse(f"unexpected, please report it: {log.described(error)}")
-        return 1 if b"<group>" in xml else 0
-    return 0
-
-
-def _refuse(message: str) -> int:
-    log.error(message)
-    print(log.one_line(message), file=sys.stderr)
-    return 1
+        message = missing_package(error.name or str(error))
+    except Exception as error:
+        message = f"unexpected, please report it: {log.described(error)}"
+    else:
+        return 0
+    return log.refuse(message, operation == "port-created" and has_portgroup)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: MIT
+"""Saving what `virsh define` or `virsh net-define` would restore, each time a VM or a network starts.
+
+Never in the way: what cannot be saved is a log line, and the VM starts.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from . import HookError, log
+from .hookdata import Definition, changed_elements, parse_definition
+
+DIRECTORY = "/var/backups/libvirt"
+# libvirt's own files, in which alone are passwords and what a running domain's XML has lost.
+# source: libvirt, src/conf/domain_conf.c and virnetworkobj.c, virDomainConfigFile(), virNetworkConfigFile()
+CONFIGURATION = {"qemu": "/etc/libvirt/qemu", "network": "/etc/libvirt/qemu/networks"}
+DEFINE = {"qemu": "virsh define", "network": "virsh net-define"}
+# A year of a VM that is changed every week; 50 of some 8 KiB are less than a picture.
+KEEP = 50
+# A file name is 255 bytes at most (linux/limits.h, NAME_MAX): this, a dot and a uuid of 36.
+NAME_MAX_BYTES = 200
+
+
+def save_definition(kind: str, xml: bytes) -> None:
+    """Given "qemu" or "network" and the XML that libvirt started it from, save its definition if that has changed.
+
+    The XML is saved only where there is no configuration of libvirt's own, so for transient ones. Raises nothing:
+    whatever goes wrong is logged.
+    """
+    name = "?"
+    try:
+        given = parse_definition(xml)
+        name = given.name
+        save(kind, given, _persistent(kind, given) or _without_state(xml))
+    except HookError as error:
+        log.error(f"{name}: not backed up: {error}")
+    except OSError as error:
+        log.error(f"{name}: not backed up: {error.filename or DIRECTORY}: {error.strerror}")
+    except Exception as error:  # ours: it must not stop the VM
+        log.error(f"{name}: not backed up: unexpected, please report it: {log.described(error)}")
+
+
+def save_network(hook_data: bytes) -> None:
+    """Given the stdin of the network hook's `started` or `updated`, save its definition if that has changed."""
+    start, end = hook_data.find(b"<network"), hook_data.rfind(b"</network>")
+    save_definition("network", hook_data[start:end] + b"</network>\n")
+
+
+def save(kind: str, of: Definition, content: bytes) -> None:
+    """Given "qemu" or "network", whose definition it is and that, save it unless the newest saved is the same.
+
+    Raises OSError if that fails; then everything saved before is still there.
+    """
+    directory = f"{DIRECTORY}/{kind}/{directory_name(of)}"
+    os.umask(0o077)  # a definition can hold passwords
+    os.makedirs(directory, exist_ok=True)
+    saved = sorted(name for name in os.listdir(directory) if is_file_name(name))
+    newest = f"{directory}/{saved[-1]}" if saved else ""
+    old = _read(newest) if newest else b""
+    if old == content:
+        return
+    path = f"{directory}/{file_name(time.time_ns(), saved[-1] if saved else '')}"
+    _write_whole(path, content)
+    for name in surplus(saved):
+        os.unlink(f"{directory}/{name}")
+    if not newest:
+        log.info(f"{of.name}: saved: {DEFINE[kind]} {path} restores it")
+        return
+    changed = ", ".join(_changed(old, content))
+    log.info(
+        f"{of.name}: changed since {newest} ({changed}), saved as {path}; "
+        f"to go back: {DEFINE[kind]} {newest}"
+    )  # fmt: skip
+
+
+def directory_name(of: Definition) -> str:
+    """Given whose definition it is, return the name of its directory: NAME.UUID, so that no two ever share one.
+
+    Of the name what is safe in a path and can be read; the uuid keeps them apart, and together after a renaming.
+    """
+    readable = "".join(c if c.isalnum() or c in "._+@-" else "_" for c in of.name)
+    readable = "_" + readable[1:] if readable[:1] in (".", "-") else readable
+    return readable.encode(errors="replace")[:NAME_MAX_BYTES].decode(errors="ignore") + f".{of.uuid}"
+
+
+def file_name(now_ns: int, newest: str) -> str:
+    """Given the time (ns since 1970, UTC) and the name of the newest file or "", return the next, which sorts after it.
+
+    A clock that was set back must not make the newest file an old one.
+    """
+    seconds, nanoseconds = divmod(now_ns, 10**9)
+    name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}.{nanoseconds:09}Z.xml"
+    return name if name > newest else file_name(_when(newest) + 1, "")
+
+
+def _when(name: str) -> int:
+    """Given what file_name() returned, return its time."""
+    import calendar  # hardly ever needed
+
+    fields = (name[:4], name[4:6], name[6:8], name[9:11], name[11:13], name[13:15])
+    return calendar.timegm(tuple(int(field) for field in fields)) * 10**9 + int(name[16:25])
+
+
+def is_file_name(name: str) -> bool:
+    """Given the name of a file, return whether it is one of file_name()'s: others in the directory are left alone."""
+    return "".join("0" if c in "0123456789" else c for c in name) == "00000000T000000.000000000Z.xml"
+
+
+def surplus(saved: list[str]) -> list[str]:
+    """Given the names of the files saved before, oldest first, return those to remove now that there is one more."""
+    return saved[: max(0, len(saved) + 1 - KEEP)]
+
+
+def _persistent(kind: str, given: Definition) -> bytes:
+    """Given whose definition is wanted, return libvirt's own file of it, b"" if there is none: it is transient."""
+    if "/" in given.name:
+        return b""
+    try:
+        content = _read(f"{CONFIGURATION[kind]}/{given.name}.xml")
+    except FileNotFoundError:
+        return b""
+    return content if parse_definition(content).uuid == given.uuid else b""
+
+
+def _without_state(xml: bytes) -> bytes:
+    """Given a definition, return it without what its first tag has only while it runs: id, connections."""
+    head, end, rest = xml.partition(b">")
+    words = [word for word in head.split(b" ") if not word.startswith((b"id=", b"connections="))]
+    return b" ".join(words) + end + rest
+
+
+def _changed(old: bytes, new: bytes) -> list[str]:
+    try:
+        return changed_elements(old, new) or ["its layout only"]
+    except HookError:
+        return ["the saved one cannot be read"]
+
+
+def _write_whole(path: str, content: bytes) -> None:
+    """Given a path and its content, have it there and on the disk, whole or not at all."""
+    directory = os.path.dirname(path)
+    new = f"{directory}/.new"
+    with open(new, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
