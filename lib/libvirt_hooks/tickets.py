@@ -202,7 +202,7 @@ def _file(ticket: Ticket) -> str:
 def _all(prefix: str) -> Iterator[Ticket]:
     try:
         names = sorted(os.listdir(DIRECTORY))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     for name in names:
         if name.startswith(prefix) and name != "lock" and not name.endswith(".new"):

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: MIT
+"""The real hook on a real VLAN-aware bridge, called as libvirt calls it, with taps that libvirt could have made.
+
+ br0 (vlan_filtering 1)
+  |        |        |
+vnet0    vnet1    swp1 ...
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from iproute import eventually, ip
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DATA = REPOSITORY / "tests" / "data"
+LOG = Path("/var/log/libvirt/hooks.log")  # there is no /dev/log in the lab
+TICKETS = Path("/run/libvirt-hooks")
+MAC, TAP_MAC = "52:54:00:00:00:01", "fe:54:00:00:00:01"  # of the captured XML
+UUID = "00000000-0000-0000-0000-000000000001"
+
+
+def pytest_sessionstart():
+    """Outside the lab, these tests would change a real machine's network, or find no VLAN filtering there."""
+    if os.environ.get("LAB") != "1":
+        pytest.exit("run it in the lab: tests/lab/run -- python3 -m pytest tests/kernel", returncode=1)
+
+
+def port_created(name="zerotier", uuid=UUID, **replacements):
+    """Given a captured port-created, return its XML with this uuid of the port, and (old, new) replaced."""
+    xml = (DATA / f"network-port-created-{name}.xml").read_text()
+    port = xml.index("<networkport>")
+    captured_uuid = xml[port:].split("<uuid>", 1)[1].split("</uuid>", 1)[0]
+    xml = xml.replace(captured_uuid, uuid)
+    for old, new in replacements.values():
+        assert old in xml
+        xml = xml.replace(old, new)
+    return xml
+
+
+def hook(operation, xml="", path=None, executable=REPOSITORY / "hooks/network"):
+    """Call the network hook as libvirt does, return when libvirt would go on: its exit status and stderr."""
+    done = subprocess.run(
+        [executable, "br0", operation, "begin", "-"],
+        input=xml.encode(),
+        capture_output=True,
+        cwd="/",
+        env={"LC_ALL": "C", **({"PATH": path} if path else {})},
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == b""
+    done.stderr = done.stderr.decode()
+    return done
+
+
+def detached():
+    """Return the processes that a hook has left behind, by their ids."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[1:2] == [b"-I"] and words[2].endswith((b"network", b"50-vlan")):  # python3 -I hooks/network
+            found.append(int(process.name))
+    return found
+
+
+def tickets():
+    """Return the names of the tickets."""
+    return sorted(file.name for file in TICKETS.glob("f?:*"))
+
+
+def logged():
+    """Return the log's lines, without time and process."""
+    return [line.split("]: ", 1)[1] for line in LOG.read_text().splitlines()] if LOG.exists() else []
+
+
+class Bridge:
+    """br0, as an operator would make it, and its ports."""
+
+    name = "br0"
+
+    def __init__(self):
+        ip("link", "add", self.name, "type", "bridge", "vlan_filtering", "1")
+        ip("link", "set", self.name, "up")
+
+    def set(self, *options):
+        """Change options of the bridge, e.g. set("vlan_default_pvid", "0")."""
+        ip("link", "set", self.name, "type", "bridge", *options)
+
+    def add_tap(self, name="vnet0", mac=TAP_MAC):
+        """Make a tap and put it on the bridge, in the order that libvirt does; return its name."""
+        ip("tuntap", "add", name, "mode", "tap")
+        ip("link", "set", name, "address", mac)
+        ip("link", "set", name, "master", self.name)
+        ip("link", "set", name, "up")
+        return name
+
+    def add_guest(self, name="vnet0", mac=TAP_MAC):
+        """Make a port that somebody can send through, a veth in a tap's stead; return the guest's end of it."""
+        guest = name.replace("vnet", "guest")
+        ip("link", "add", name, "address", mac, "type", "veth", "peer", "name", guest)
+        ip("link", "set", guest, "up")
+        ip("link", "set", name, "master", self.name, "up")
+        return guest
+
+    def remove_tap(self, name="vnet0"):
+        """Delete the tap, as the kernel does when QEMU ends."""
+        ip("link", "del", name)
+
+    def reattach(self, name="vnet0"):
+        """Take the tap off the bridge and put it back, as libvirt 9.0 does in `virsh domif-setlink`."""
+        ip("link", "set", name, "nomaster")
+        ip("link", "set", name, "master", self.name)
+
+
+def forget_everything():
+    """Remove what the hooks and libvirt keep in /run."""
+    for name in ("/run/libvirt-hooks", "/run/libvirt/network", "/run/libvirt/qemu"):
+        shutil.rmtree(name, ignore_errors=True)
+
+
+@pytest.fixture
+def bridge():
+    """Give a fresh VLAN-aware bridge br0; afterwards no process, ticket, bridge, tap or veth is left."""
+    LOG.unlink(missing_ok=True)
+    yield Bridge()
+    for link in json.loads(subprocess.run(["ip", "-j", "link"], check=True, stdout=subprocess.PIPE).stdout):
+        if link["ifname"] != "lo":
+            subprocess.run(["ip", "link", "del", link["ifname"]], check=False, stderr=subprocess.DEVNULL)
+    forget_everything()  # waiting processes find nothing to wait for, and end
+    eventually(lambda: not detached())
+    forget_everything()
+
+
+@pytest.fixture
+def granted():
+    """Give granted(uuid, ...): from then on libvirt's state files say these ports, and VM web running with vnet0."""
+
+    def grant(*uuids):
+        ports, domains = Path("/run/libvirt/network/br0/ports"), Path("/run/libvirt/qemu")
+        shutil.rmtree(ports, ignore_errors=True)
+        ports.mkdir(parents=True)
+        domains.mkdir(parents=True, exist_ok=True)
+        for uuid in uuids:
+            (ports / f"{uuid}.xml").touch()
+        (domains / "web.xml").write_text("<domstatus><target dev='vnet0'/></domstatus>")
+
+    return grant

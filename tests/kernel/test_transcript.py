@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""Every `bridge` command that the hook runs, in order: one on PATH notes its words, and has the real one do it."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, UUID, detached, hook, logged, port_created
+from iproute import ACCESS, eventually, vlans
+
+FDB = "-j fdb get fe:54:00:00:00:01 br br0"
+SHOW = "-j -compressvlans vlan show dev vnet0"
+
+
+@pytest.fixture
+def typed(tmp_path):
+    """Give a PATH with a `bridge` that notes its words first, and a function that returns them, repeats once."""
+    notes = tmp_path / "typed"
+    program = tmp_path / "bridge"
+    program.write_text(f'#!/bin/sh\necho "$*" >>{notes}\nexec /usr/sbin/bridge "$@"\n')
+    program.chmod(0o755)
+
+    def read():
+        lines = notes.read_text().splitlines()
+        return [line for number, line in enumerate(lines) if number == 0 or line != lines[number - 1]]
+
+    return f"{tmp_path}:/usr/bin:/bin", read
+
+
+def finished(bridge):
+    eventually(lambda: not detached())
+
+
+ACCESS_PORT = [FDB, SHOW, "vlan del dev vnet0 vid 1 master", "vlan add dev vnet0 vid 46 pvid untagged master", SHOW]
+
+
+@pytest.mark.parametrize(
+    ("name", "default_pvid", "commands"),
+    [
+        ("zerotier", "1", ACCESS_PORT),
+        ("whole-name", "1", ACCESS_PORT),
+        ("zerotier", "0", [FDB, SHOW, "vlan add dev vnet0 vid 46 pvid untagged master", SHOW]),
+        ("zerotier", "46", [FDB, SHOW]),
+        ("all", "1", [FDB, SHOW, "vlan add dev vnet0 vid 2-4094 master", SHOW]),
+        ("trunk", "0", [FDB, SHOW, "vlan add dev vnet0 vid 1-4094 master", SHOW]),
+        ("all", "7", [FDB, SHOW, "vlan add dev vnet0 vid 1-6 master", "vlan add dev vnet0 vid 8-4094 master", SHOW]),
+    ],
+)
+def test_it_types_what_an_operator_would(bridge, typed, name, default_pvid, commands):
+    path, read = typed
+    bridge.set("vlan_default_pvid", default_pvid)
+    hook("port-created", port_created(name), path=path)
+    bridge.add_tap()
+    finished(bridge)
+
+    assert read() == commands
+
+
+def test_the_log_can_be_pasted(bridge, typed):
+    """What stands behind the + in the log is what was typed, and typing it again does the same."""
+    path, read = typed
+    hook("port-created", port_created(), path=path)
+    bridge.add_tap()
+    finished(bridge)
+    changes = [line.split(" + ", 1) for line in logged() if " + " in line]
+
+    assert [command for _, command in changes] == [
+        f"bridge {words}" for words in read() if " add " in words or " del " in words
+    ]
+    assert {subject for subject, _ in changes} == {"web 52:54:00:00:00:01 vnet0 zerotier:"}
+    bridge.reattach()
+    for _, command in changes:
+        subprocess.run(command, shell=True, check=True)
+    assert vlans("vnet0") == {46: ACCESS}
+
+
+@pytest.mark.parametrize("place", ["link", "copy", "network.d", "make install"])
+def test_wherever_it_is_it_finds_its_lib(bridge, typed, place, tmp_path):
+    path, read = typed
+    if place == "link":
+        (tmp_path / "network").symlink_to(REPOSITORY / "hooks/network")
+    elif place == "make install":
+        subprocess.run(
+            ["make", "-C", REPOSITORY, "install", f"HOOKS_DIR={tmp_path}"], check=True, stdout=subprocess.DEVNULL
+        )
+    else:
+        shutil.copytree(REPOSITORY / "lib", tmp_path / "lib")
+        shutil.copy(REPOSITORY / "hooks/network", tmp_path)
+    if place == "network.d":
+        (tmp_path / "network.d").mkdir()
+        (tmp_path / "network").rename(tmp_path / "network.d/50-vlan")
+    executable = next(file for file in (tmp_path / "network.d/50-vlan", tmp_path / "network") if Path(file).exists())
+    assert hook("port-created", port_created(), path=path, executable=executable).returncode == 0
+    bridge.add_tap()
+    eventually(lambda: vlans("vnet0") == {46: ACCESS})
+    finished(bridge)
+
+    assert read() == ACCESS_PORT
+
+
+def test_reads_are_in_the_log_once(bridge):
+    hook("port-created", port_created(uuid=UUID))
+    eventually(lambda: logged().count(f"bridge {FDB}") == 1)
+    bridge.add_tap()
+    finished(bridge)
+
+    assert logged().count(f"bridge {FDB}") == 1

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""A real libvirtd with the project's hooks installed, a VLAN-aware bridge, and small Arm VMs."""
+
+import os
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from iproute import ip
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LIBVIRT = ["virsh", "-q", "-c", "qemu:///system"]
+BRIDGE = "br0"
+
+
+def pytest_sessionstart():
+    """Outside the lab, these tests would change a real machine's libvirtd."""
+    if os.environ.get("LAB") != "1":
+        pytest.exit("run it in the lab: tests/lab/run --memory 2048M -- python3 -m pytest tests/libvirt", returncode=1)
+
+
+def virsh(*words, stdin=None):
+    """Run virsh with these words and return its stdout. Raises AssertionError, with its stderr, if it fails."""
+    done = subprocess.run([*LIBVIRT, *words], input=stdin, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"virsh {' '.join(words)}: {done.stderr.strip()}"
+    return done.stdout.strip()
+
+
+def virsh_fails(*words, stdin=None):
+    """Run virsh with these words, see it fail, and return its stderr."""
+    done = subprocess.run([*LIBVIRT, *words], input=stdin, capture_output=True, text=True, check=False)
+    assert done.returncode != 0, f"virsh {' '.join(words)} did not fail"
+    return done.stderr.strip()
+
+
+def tap_of(vm, mac):
+    """Given a running VM and a NIC's MAC, return the name of its tap, as libvirt says it."""
+    for interface in ET.fromstring(virsh("dumpxml", vm)).iter("interface"):
+        if interface.find("mac").get("address") == mac:
+            return interface.find("target").get("dev")
+    raise AssertionError(f"{vm} has no NIC with MAC {mac}")
+
+
+def nic(mac, portgroup=None, network=BRIDGE, link=None):
+    """Return the XML of a NIC. It has no option ROM, because ROMs are in a package of their own."""
+    group = f" portgroup='{portgroup}'" if portgroup is not None else ""
+    state = f"<link state='{link}'/>" if link else ""
+    return (
+        f"<interface type='network'><mac address='{mac}'/><source network='{network}'{group}/>"
+        f"<model type='virtio'/>{state}<rom enabled='no'/></interface>"
+    )
+
+
+def define_network(portgroups=("server-3", "zerotier-46"), name=BRIDGE, bridge=BRIDGE):
+    """Define and start a network on a bridge of the host's."""
+    groups = "".join(f"<portgroup name='{group}'/>" for group in portgroups)
+    xml = f"<network><name>{name}</name><forward mode='bridge'/><bridge name='{bridge}'/>{groups}</network>"
+    virsh("net-define", "/dev/stdin", stdin=xml)
+    virsh("net-start", name)
+
+
+def start_libvirtd():
+    """Start libvirtd, or restart it, and return when it answers: then it has called the hooks of all running VMs."""
+    subprocess.run([REPOSITORY / "tests/lab/start-libvirtd"], check=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def libvirtd():
+    """Install the hooks as an operator would, make br0, and start libvirtd."""
+    subprocess.run(["make", "-C", REPOSITORY, "install"], check=True, stdin=subprocess.DEVNULL)
+    ip("link", "add", BRIDGE, "type", "bridge", "vlan_filtering", "1")
+    ip("link", "set", BRIDGE, "up")
+    start_libvirtd()
+
+
+@pytest.fixture
+def network(libvirtd):
+    """Give network br0 with portgroups server-3 and zerotier-46, running."""
+    define_network()
+    yield BRIDGE
+    virsh("net-destroy", BRIDGE)
+    virsh("net-undefine", BRIDGE)
+
+
+@pytest.fixture
+def vm(network):
+    """Give vm(name, *nics), which defines an Arm VM of 16 MiB and starts it paused; all are removed afterwards.
+
+    Arm, because libvirt asks QEMU some 400 questions less about it than about an x86 guest.
+    """
+    names = []
+
+    def define(name, *nics, start=True):
+        virsh(
+            "define",
+            "/dev/stdin",
+            stdin=f"<domain type='qemu'><name>{name}</name><memory unit='MiB'>16</memory>"
+            "<os><type arch='armv7l' machine='virt'>hvm</type></os>"
+            f"<devices>{''.join(nics)}<memballoon model='none'/></devices></domain>",
+        )
+        names.append(name)
+        if start:
+            virsh("start", "--paused", name)
+        return name
+
+    yield define
+    for name in names:
+        subprocess.run([*LIBVIRT, "destroy", name], check=False, capture_output=True)
+        virsh("undefine", name)
