@@ -3,15 +3,20 @@
 
 import os
 import subprocess
+import time
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from iproute import ip
+from iproute import eventually, ip
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIBVIRT = ["virsh", "-q", "-c", "qemu:///system"]
 BRIDGE = "br0"
+MAC, MAC2 = "52:54:00:00:00:01", "52:54:00:00:00:02"
+LOG = Path("/var/log/libvirt/hooks.log")  # there is no /dev/log in the lab
+TICKETS = Path("/run/libvirt-hooks")
+PID_FILE = Path("/run/libvirtd.pid")
 
 
 def pytest_sessionstart():
@@ -52,7 +57,7 @@ def nic(mac, portgroup=None, network=BRIDGE, link=None):
     )
 
 
-def define_network(portgroups=("server-3", "zerotier-46"), name=BRIDGE, bridge=BRIDGE):
+def define_network(portgroups=("server-3", "zerotier-46", "slow"), name=BRIDGE, bridge=BRIDGE):
     """Define and start a network on a bridge of the host's."""
     groups = "".join(f"<portgroup name='{group}'/>" for group in portgroups)
     xml = f"<network><name>{name}</name><forward mode='bridge'/><bridge name='{bridge}'/>{groups}</network>"
@@ -63,6 +68,63 @@ def define_network(portgroups=("server-3", "zerotier-46"), name=BRIDGE, bridge=B
 def start_libvirtd():
     """Start libvirtd, or restart it, and return when it answers: then it has called the hooks of all running VMs."""
     subprocess.run([REPOSITORY / "tests/lab/start-libvirtd"], check=True, stdin=subprocess.DEVNULL)
+
+
+def undefine_network(name=BRIDGE):
+    """Stop a network, if it runs, and undefine it."""
+    if name in virsh("net-list", "--name").split():
+        virsh("net-destroy", name)
+    virsh("net-undefine", name)
+
+
+def stop_libvirtd(signal):
+    """Send libvirtd this signal, and return when it is gone."""
+    pid = int(PID_FILE.read_text())
+    subprocess.run(["kill", f"-{signal}", str(pid)], check=True)
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
+    PID_FILE.unlink(missing_ok=True)
+
+
+def version():
+    """Return libvirtd's version, as (11, 3, 0)."""
+    words = subprocess.check_output(["libvirtd", "--version"], text=True).split()
+    return tuple(int(number) for number in words[-1].split("."))
+
+
+def typed():
+    """Return the commands that the hooks have typed, as in the log."""
+    lines = LOG.read_text().splitlines() if LOG.exists() else []
+    return [line.partition(" + ")[2] for line in lines if " + " in line]
+
+
+def working():
+    """Return the ids of the processes that the hooks have left behind."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"/etc/libvirt/hooks/" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def leftovers():
+    """Return the names of the tickets there are, and the ids of the hooks' processes."""
+    return [file.name for file in TICKETS.glob("f?:*")] + working()
+
+
+def nothing_left_behind():
+    """Return once no ticket and no process of the hooks is left."""
+    deadline = time.monotonic() + 20
+    while left := leftovers():
+        assert time.monotonic() < deadline, f"left behind: {left}"
+        time.sleep(0.1)
+
+
+def eventually_settled():
+    """Return when the hooks have nothing to do any more."""
+    eventually(lambda: not working(), within_seconds=40)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,11 +138,10 @@ def libvirtd():
 
 @pytest.fixture
 def network(libvirtd):
-    """Give network br0 with portgroups server-3 and zerotier-46, running."""
+    """Give network br0 with portgroups server-3, zerotier-46 and slow, running."""
     define_network()
     yield BRIDGE
-    virsh("net-destroy", BRIDGE)
-    virsh("net-undefine", BRIDGE)
+    undefine_network()
 
 
 @pytest.fixture
@@ -107,4 +168,4 @@ def vm(network):
     yield define
     for name in names:
         subprocess.run([*LIBVIRT, "destroy", name], check=False, capture_output=True)
-        virsh("undefine", name)
+        virsh("undefine", name, "--managed-save")
