@@ -37,6 +37,7 @@ class Network(SimpleNamespace):
 
     name: str
     portgroups: list[str]
+    metadata: Element | None
     port: Port | None
 
 
@@ -68,6 +69,7 @@ def parse_network(xml: bytes) -> Network:
     return Network(
         name=_text(network, "name"),
         portgroups=[group.getAttribute("name") for group in _children(network, "portgroup")],
+        metadata=_child(network, "metadata"),
         port=None if port is None else _port(port),
     )
 

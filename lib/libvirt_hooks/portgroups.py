@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
+from xml.dom.minidom import Element
+
 from . import HookError
 from .hookdata import Network, Port
+from .metadata import vlan_lists, vlans_in
 from .vlans import Vlans, access, checked_vid, every
 
 EVERY_VID = ("all", "trunk")  # portgroups that need no definition
 BRIDGE_PLUGS = ("bridge", "network")  # source: libvirt, src/conf/virnetworkportdef.c, virNetworkPortPlugType
 
 
-def why_left_alone(port: Port, portgroups: list[str]) -> str:
-    """Given a port and the network's portgroups, return why its VLANs are not ours to set, or "" if they are."""
+def why_left_alone(port: Port, network: Network) -> str:
+    """Given a port and its network, return why the port's VLANs are not ours to set, or "" if they are.
+
+    Raises HookError if that cannot be told, because the network's <metadata> is wrong.
+    """
     if port.plug not in BRIDGE_PLUGS or not port.bridge:
         return f"its plug is {port.plug or 'none'}, no Linux bridge"
     if port.has_virtualport:
@@ -21,7 +27,8 @@ def why_left_alone(port: Port, portgroups: list[str]) -> str:
         return "it has a <vlan>, which libvirt itself sets (since 11.0)"
     if not port.group:
         return "it has no portgroup"
-    if _candidates(port.group, portgroups) == [port.group] and not _vid_suffix(port.group):
+    is_plain = _candidates(port.group, network.portgroups) == [port.group] and not _vid_suffix(port.group)
+    if is_plain and port.group not in _vlan_lists(network):
         return f"portgroup {port.group} names no VID"
     return ""
 
@@ -32,10 +39,14 @@ def resolve(port: Port, network: Network, default_pvid: int) -> Vlans:
     Raises HookError if the network defines no such portgroup, more than one, or one whose VID is none.
     """
     found = _candidates(port.group, network.portgroups)
+    lists = _vlan_lists(network)
+    if port.group in lists:
+        with_vid = [name for name in found if name != port.group or _vid_suffix(name)]
+        return _listed(lists[port.group], with_vid, network)
     if not found and port.group in EVERY_VID:
         return every(default_pvid)
     if not found:
-        names = ", ".join(network.portgroups) or "none at all"
+        names = ", ".join(dict.fromkeys([*network.portgroups, *lists])) or "none at all"
         raise HookError(
             f"network {network.name} defines no portgroup '{port.group}' or '{port.group}-VID' (it has {names}): "
             f"correct the VM's portgroup, or add one with virsh net-edit {network.name}"
@@ -52,6 +63,28 @@ def resolve(port: Port, network: Network, default_pvid: int) -> Vlans:
             f"portgroup '{found[0]}' of network {network.name} does not end in a VLAN: {error}; "
             f"rename it with virsh net-edit {network.name}"
         ) from error
+
+
+def _vlan_lists(network: Network) -> dict[str, Element]:
+    """Given a network, return the portgroups that its <metadata> gives VLANs; raise HookError if that is wrong."""
+    try:
+        return vlan_lists(network.metadata)
+    except HookError as error:
+        raise HookError(f"network {network.name}: {error} (virsh net-edit {network.name})") from error
+
+
+def _listed(portgroup: Element, with_vid: list[str], network: Network) -> Vlans:
+    """Given a portgroup of the <metadata>, the portgroups it clashes with and the network, return its VLANs.
+
+    A plain portgroup of the same name, with a <bandwidth> say, does not clash.
+    """
+    name = portgroup.getAttribute("name")
+    try:
+        if with_vid:
+            raise HookError(f"<portgroup name='{name}'> in the <metadata> is also defined as {with_vid[0]}: remove one")
+        return vlans_in(portgroup)
+    except HookError as error:
+        raise HookError(f"network {network.name}: {error} (virsh net-edit {network.name})") from error
 
 
 def _candidates(group: str, portgroups: list[str]) -> list[str]:

@@ -11,11 +11,11 @@ from importlib.machinery import PathFinder
 
 from . import HookError, log, missing_package, sysfs, tickets
 from .detach import detached
-from .hookdata import Port, parse_network, tap_address
+from .hookdata import Network, Port, parse_network, tap_address
 from .portgroups import resolve, why_left_alone
 from .statefiles import has_port, runs_with
 from .tickets import Ticket
-from .vlans import to_text
+from .vlans import Vlans, to_text
 
 PACKAGES = ("sh", "tenacity")  # imported after the fork
 
@@ -31,19 +31,16 @@ def port_created(xml: bytes) -> None:
     known = tickets.of(bridge, address)
     subject = f"{port.vm} {port.mac} {tap or '-'} {port.group or '-'}"
 
-    reason = why_left_alone(port, network.portgroups)
-    if reason:
+    try:
+        reason = why_left_alone(port, network)
+        vlans = None if reason else required_vlans(port, network, tap, known)
+    except HookError as error:
+        raise HookError(f"VM {port.vm}, NIC {port.mac}: {error}") from error
+    if vlans is None:
         log.info(f"{subject}: left alone: {reason}")
         if tap and known:  # a live change, so that the tap has had VLANs of ours
             tickets.write(tickets.new(port, network.name, None, live=True))
         return
-    try:
-        _check_bridge(bridge)
-        vlans = resolve(port, network, sysfs.default_pvid(bridge))
-        _check_packages()
-        _check_address(port, tap, known)
-    except HookError as error:
-        raise HookError(f"VM {port.vm}, NIC {port.mac}: {error}") from error
 
     ticket = tickets.new(port, network.name, vlans, live=bool(tap))
     for other in known:
@@ -58,6 +55,18 @@ def port_created(xml: bytes) -> None:
     except HookError:
         tickets.remove(ticket)
         raise
+
+
+def required_vlans(port: Port, network: Network, tap: str, known: list[Ticket]) -> Vlans:
+    """Given a port that is not to be left alone, its network, its tap or "", and its tap's tickets, return its VLANs.
+
+    Raises HookError if it cannot have them.
+    """
+    _check_bridge(port.bridge)
+    vlans = resolve(port, network, sysfs.default_pvid(port.bridge))
+    _check_packages()
+    _check_address(port, tap, known)
+    return vlans
 
 
 def port_deleted(xml: bytes) -> None:

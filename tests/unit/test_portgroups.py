@@ -14,8 +14,12 @@ def port(group="zerotier", **changes):
     return Port(group=group, vm="web", mac="52:54:00:00:00:02", **fields)
 
 
+def network(portgroups):
+    return Network(name="lan", portgroups=portgroups, metadata=None, port=None)
+
+
 def resolved(group, portgroups, default_pvid=1):
-    return resolve(port(group), Network(name="lan", portgroups=portgroups, port=None), default_pvid)
+    return resolve(port(group), network(portgroups), default_pvid)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +39,7 @@ def resolved(group, portgroups, default_pvid=1):
     ],
 )
 def test_a_portgroup_is_an_access_vlan(group, portgroups, vid):
-    assert why_left_alone(port(group), portgroups) == ""
+    assert why_left_alone(port(group), network(portgroups)) == ""
     assert resolved(group, portgroups) == access(vid)
 
 
@@ -66,7 +70,7 @@ def test_all_and_trunk_are_every_vid(group, default_pvid):
     ],
 )
 def test_a_portgroup_that_cannot_work_is_refused(group, portgroups, says):
-    assert why_left_alone(port(group), portgroups) == ""
+    assert why_left_alone(port(group), network(portgroups)) == ""
     with pytest.raises(HookError, match=says):
         resolved(group, portgroups)
 
@@ -86,4 +90,4 @@ def test_a_portgroup_that_cannot_work_is_refused(group, portgroups, says):
     ],
 )
 def test_a_port_that_is_not_ours_is_left_alone(changes, portgroups, reason):
-    assert reason in why_left_alone(port(**changes), portgroups)
+    assert reason in why_left_alone(port(**changes), network(portgroups))

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""VLAN lists of portgroups in a network's <metadata>: libvirt before 11 refuses a <vlan> in the portgroup itself.
+
+The words and their meaning are libvirt's (https://libvirt.org/formatnetwork.html, "Setting VLAN tag"), so that the
+same <vlan> can move into the portgroup later; only ranges, <tag id="30-40"/>, are ours. Pure: elements in, VLANs out.
+"""
+
+from __future__ import annotations
+
+from xml.dom.minidom import Element
+
+from . import HookError
+from .vlans import ACCESS, Vlans, checked_vid
+
+NAMESPACE = "urn:libvirt-hooks:portgroups:1"
+XMLNS = "http://www.w3.org/2000/xmlns/"  # source: https://www.w3.org/TR/xml-names/, of xmlns attributes themselves
+NATIVE_MODES = {"": "", "tagged": "pvid", "untagged": ACCESS}
+
+
+def vlan_lists(metadata: Element | None) -> dict[str, Element]:
+    """Given a network's <metadata>, return its portgroups' elements by name, none if it has none of our namespace.
+
+    What the elements have inside is vlans_in()'s: a mistake in one must not stop the VMs of the others.
+    Raises HookError if it has anything else of our namespace, or a portgroup without a name or of another's.
+    """
+    found: dict[str, Element] = {}
+    ours = [node for node in _elements(metadata) if node.namespaceURI == NAMESPACE] if metadata else []
+    for block in ours:
+        _check(block, "portgroups", "<metadata>")
+        for portgroup in _elements(block):
+            name = _check(portgroup, "portgroup", "<portgroups>", "name").get("name", "")
+            if not name:
+                raise HookError("<portgroup> in the network's <metadata> has no name: give it one")
+            if name in found:
+                raise HookError(f"{_named(name)} is there twice: remove one")
+            found[name] = portgroup
+    return found
+
+
+def vlans_in(portgroup: Element) -> Vlans:
+    """Given a portgroup's element, return its VLANs; raise HookError, naming the element, if they are not clear."""
+    place = _named(portgroup.getAttribute("name"))
+    elements = _elements(portgroup)
+    for element in elements:
+        _check(element, "vlan", place, "trunk")
+    if len(elements) != 1:
+        raise HookError(f"{place} has {len(elements)} <vlan>: it needs exactly one")
+    tags = _elements(elements[0])
+    trunk = elements[0].getAttribute("trunk")
+    if elements[0].hasAttribute("trunk") and trunk not in ("yes", "no"):
+        raise HookError(f"<vlan trunk='{trunk}'> in {place}: trunk is 'yes' or 'no'")
+    vlans = _tagged(tags, place)
+    has_native = any(tag.hasAttribute("nativeMode") for tag in tags)
+    if trunk == "no" and (len(vlans) > 1 or has_native):
+        raise HookError(f"<vlan trunk='no'> in {place} has several tags or a nativeMode: write trunk='yes'")
+    is_access = len(vlans) == 1 and trunk != "yes" and not has_native
+    return dict.fromkeys(vlans, ACCESS) if is_access else vlans
+
+
+def _tagged(tags: list[Element], place: str) -> Vlans:
+    """Given the <tag> elements of one <vlan> and where they are, return the VLANs of a trunk of them."""
+    vlans: Vlans = {}
+    native = ""
+    for tag in tags:
+        attributes = _check(tag, "tag", f"<vlan> of {place}", "id", "nativeMode")
+        written = attributes.get("id", "")
+        tag_text = f"<tag id='{written}'> in {place}"
+        vids = _vids(written, tag_text)
+        mode = attributes.get("nativeMode", "")
+        if mode not in NATIVE_MODES or (not mode and "nativeMode" in attributes):
+            raise HookError(f"{tag_text}: nativeMode='{mode}' is neither 'tagged' nor 'untagged'")
+        if mode and native:
+            raise HookError(f"{tag_text} and <tag id='{native}'> both have a nativeMode: a port has one native VLAN")
+        if mode and "-" in written:
+            raise HookError(f"{tag_text} has a nativeMode: a native VLAN is one VID, so give it a <tag> of its own")
+        taken = [vid for vid in vids if vid in vlans]
+        if taken:
+            raise HookError(f"{tag_text}: VLAN {taken[0]} is there already: name it once")
+        vlans.update(dict.fromkeys(vids, NATIVE_MODES[mode]))
+        native = native or (written if mode else "")
+    if not vlans:
+        raise HookError(f"<vlan> of {place} has no <tag id='…'/>: a portgroup is in one VLAN at least")
+    return vlans
+
+
+def _vids(text: str, place: str) -> range:
+    """Given "30" or "30-40" and where it is, return the VIDs."""
+    first, dash, last = text.partition("-")
+    try:
+        vids = range(checked_vid(first), checked_vid(last if dash else first) + 1)
+    except HookError as error:
+        raise HookError(f"{place}: {error}") from error
+    if not vids:
+        raise HookError(f"{place}: the range is reversed: write '{last}-{first}'")
+    return vids
+
+
+def _check(element: Element, name: str, place: str, *attributes: str) -> dict[str, str]:
+    """Given an element, its only right name, where it is and its possible attributes, return those that it has."""
+    if element.namespaceURI not in (None, NAMESPACE) or element.localName != name:
+        raise HookError(f"<{element.tagName}> in {place} is unknown, <{name}> is all that can be there: correct it")
+    found = {a.name: a.value for a in element.attributes.values() if a.namespaceURI != XMLNS}
+    unknown = [attribute for attribute in found if attribute not in attributes]
+    if unknown:
+        known = " and ".join(attributes) or "none"
+        raise HookError(f"<{element.tagName} {unknown[0]}='…'> in {place}: possible attributes are {known}: correct it")
+    return found
+
+
+def _named(portgroup: str) -> str:
+    return f"<portgroup name='{portgroup}'> in the network's <metadata>"
+
+
+def _elements(parent: Element) -> list[Element]:
+    return [node for node in parent.childNodes if isinstance(node, Element)]
