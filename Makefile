@@ -3,7 +3,7 @@
 
 HOOKS_DIR = /etc/libvirt/hooks
 PYTHON = /usr/bin/python3
-HOOKS = network
+HOOKS = network qemu
 TARGET = $(DESTDIR)$(HOOKS_DIR)
 
 # A file is ours if it imports our main program.

@@ -26,10 +26,8 @@ def test_one_line_lets_nothing_forge_or_hide_a_line(text, expected):
 
 
 @pytest.fixture
-def file(tmp_path, monkeypatch):
-    """Where there is no /dev/log: the file that lines go to instead."""
-    monkeypatch.setattr(log, "SYSLOG_SOCKET", str(tmp_path / "no-dev-log"))
-    monkeypatch.setattr(log, "FILE", str(tmp_path / "log" / "hooks.log"))
+def file(tmp_path):
+    """Where there is no /dev/log, as conftest.py sees to: the file that lines go to instead."""
     log.start("libvirt-hook-network")
     return tmp_path / "log" / "hooks.log"
 
