@@ -7,6 +7,7 @@ Always the same step, which may be repeated at any time: which ticket counts, wh
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 from tenacity import (
@@ -21,8 +22,11 @@ from tenacity import (
 )
 
 from . import HookError, bridge, log, sysfs, tickets
+from .hookdata import tap_address
 from .tickets import Ticket
 from .vlans import commands, to_text
+
+Change = Callable[[list[str], str], None]  # types a command, given that and what its log line begins with
 
 WAIT_SECONDS = 300  # between port-created and the tap lies whatever libvirt does first: PCI resets, storage, a TPM
 WATCH_SECONDS = 10  # libvirt 9 takes a tap off the bridge and puts it back within a second of a live change
@@ -77,7 +81,10 @@ def look(bridge_name: str, address: str, watch_until: float) -> str:
         if ticket.vlans is not None:
             port = bridge.port_with(address, bridge_name)
             if port:
-                make_right(ticket, port)
+                try:
+                    make_right(ticket, port)
+                except HookError as error:
+                    raise HookError(f"{tickets.subject(ticket, port)}: {error}") from error
             elif not ticket.released:
                 return f"{tickets.subject(ticket)}: its port has not come to {bridge_name}"
             elif not watching or not sysfs.interface_with(address, bridge_name):
@@ -86,8 +93,11 @@ def look(bridge_name: str, address: str, watch_until: float) -> str:
         return "watched" if watching else ""
 
 
-def join(ticket: Ticket, port: str) -> None:
-    """Given a ticket and the name of its port, make the port right. Raises HookError if that fails three times."""
+def join(ticket: Ticket, port: str, change: Change = bridge.change) -> None:
+    """Given a ticket, the name of its port and what types a command, make the port right, as make_right() does.
+
+    Raises HookError if that fails three times.
+    """
     patiently = Retrying(
         retry=retry_if_exception_type(BlockingIOError),
         stop=stop_after_delay(JOIN_SECONDS),
@@ -99,13 +109,13 @@ def join(ticket: Ticket, port: str) -> None:
     )
 
     def locked() -> None:
-        with tickets.lock(sysfs.address(port)):
-            again(make_right, ticket, port)
+        with tickets.lock(tap_address(ticket.mac)):
+            again(make_right, ticket, port, change)
 
     patiently(locked)
 
 
-def make_right(ticket: Ticket, port: str) -> None:
+def make_right(ticket: Ticket, port: str, change: Change = bridge.change) -> None:
     """Given a ticket and its port, type what differs, read back, note it. Raises HookError if it is not right then."""
     assert ticket.vlans is not None
     subject = tickets.subject(ticket, port)
@@ -113,18 +123,18 @@ def make_right(ticket: Ticket, port: str) -> None:
     to_type = commands(port, bridge.vlans_of(port), ticket.vlans)
     for command in to_type:
         _still_there(ticket, port, index)
-        bridge.change(command, subject)
+        change(command, subject)
     have = bridge.vlans_of(port) if to_type else ticket.vlans
     _still_there(ticket, port, index)
     if have != ticket.vlans:
-        raise HookError(f"{subject}: has {to_text(have)} instead of {to_text(ticket.vlans)}: who else sets its VLANs?")
+        raise HookError(f"it has {to_text(have)} instead of {to_text(ticket.vlans)}: who else sets its VLANs?")
     tickets.mark_right(ticket, port, index)
 
 
 def _still_there(ticket: Ticket, port: str, index: int) -> None:
     """A tap that goes can come back as another VM's: the commands know it by name only."""
     if not index or sysfs.ifindex(port) != index or sysfs.master(port) != ticket.bridge:
-        raise HookError(f"{tickets.subject(ticket, port)}: {port} has left {ticket.bridge}")
+        raise HookError(f"{port} has left {ticket.bridge}")
 
 
 def _sleep_until_it_comes(bridge_name: str, address: str, before: dict[str, int], seconds: float) -> None:

@@ -41,10 +41,10 @@ def port_created(name="zerotier", uuid=UUID, **replacements):
     return xml
 
 
-def hook(operation, xml="", path=None, executable=REPOSITORY / "hooks/network"):
-    """Call the network hook as libvirt does, return when libvirt would go on: its exit status and stderr."""
+def hook(operation, xml="", path=None, executable=REPOSITORY / "hooks/network", name="br0"):
+    """Call a hook as libvirt does, return when libvirt would go on: its exit status and stderr."""
     done = subprocess.run(
-        [executable, "br0", operation, "begin", "-"],
+        [executable, name, operation, "begin", "-"],
         input=xml.encode(),
         capture_output=True,
         cwd="/",

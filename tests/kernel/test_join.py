@@ -1,0 +1,435 @@
+# SPDX-License-Identifier: MIT
+"""The qemu hook as libvirt calls it before it runs QEMU: the ports are right when it returns, or it says why not."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import (
+    DATA,
+    MAC,
+    REPOSITORY,
+    TICKETS,
+    UUID,
+    detached,
+    forget_everything,
+    hook,
+    logged,
+    port_created,
+    tickets,
+)
+from iproute import ACCESS, always, eventually, ip, vlans
+
+QEMU = REPOSITORY / "hooks/qemu"
+DIST_PACKAGES = Path("/usr/lib/python3/dist-packages")  # Debian's
+MAC2, TAP_MAC2, UUID2 = "52:54:00:00:00:02", "fe:54:00:00:00:02", UUID[:-1] + "2"
+ZEROTIER, SERVER, DEFAULT, NONE = {46: ACCESS}, {3: ACCESS}, {1: ACCESS}, {}
+DEL, ADD = "vlan del dev vnet0 vid 1 master", "vlan add dev vnet0 vid 46 pvid untagged master"
+# the real command, without the right to change anything: the kernel itself refuses
+NOT_PERMITTED = "exec setpriv --bounding-set -net_admin /usr/sbin/bridge"
+PORT2 = port_created(uuid=UUID2, mac=(MAC, MAC2), group=("<group>zerotier</group>", "<group>server</group>"))
+MOMENTS = 20
+
+
+def domain():
+    """Return the captured XML of `start`, its NICs the ports UUID on vnet0 (zerotier) and UUID2 on vnet1 (server)."""
+    xml = (DATA / "qemu-start.xml").read_text()
+    for uuid, tap in ((UUID, "vnet0"), (UUID2, "vnet1")):
+        captured_uuid = xml.split("portid='")[1 if uuid == UUID else 2].split("'")[0]
+        captured_tap = xml.split("<target dev='")[1 if uuid == UUID else 2].split("'")[0]
+        xml = xml.replace(captured_uuid, uuid).replace(f"'{captured_tap}'", f"'{tap}'")
+    return xml
+
+
+def start(path=None, executable=QEMU, operation="start"):
+    """Call the qemu hook as `virsh start web` does."""
+    return hook(operation, domain(), path, executable, name="web")
+
+
+def refused(done):
+    """Given what the hook returned, return its sentence, which is in the log too."""
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert logged()[-1] == line
+    return line
+
+
+def kill(process):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+def parent(process):
+    """Given a process that lives, return its parent: 1 for what the hook has left behind, not for what that forks."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def kill_detached():
+    for process in detached():
+        kill(process)
+
+
+def announced(bridge, path=None):
+    """Have port-created called and the tap made, and the detached process killed before it has typed anything."""
+    assert hook("port-created", port_created(), path).returncode == 0
+    kill_detached()
+    eventually(lambda: not detached())
+    bridge.add_tap()
+    assert vlans("vnet0") == DEFAULT
+
+
+@pytest.fixture
+def notes(tmp_path):
+    """Give a file that the `bridge` of bridge_that() notes its words in."""
+    return tmp_path / "notes"
+
+
+@pytest.fixture
+def bridge_that(tmp_path, notes):
+    """Give bridge_that(lines), which returns a PATH with a `bridge` that does this first, then what it should."""
+
+    def make(lines=""):
+        program = tmp_path / "bridge"
+        program.write_text(f'#!/bin/sh\necho "$*" >>{notes}\n{lines}\nexec /usr/sbin/bridge "$@"\n')
+        program.chmod(0o755)
+        return f"{tmp_path}:/usr/sbin:/usr/bin:/bin"
+
+    return make
+
+
+def changes(notes):
+    return [line for line in notes.read_text().splitlines() if " add " in line or " del " in line]
+
+
+@contextlib.contextmanager
+def without(*packages):
+    """Have Python not find these packages: the lab forgets it, should this end badly."""
+    moved = []
+    try:
+        for package in packages:
+            (installed,) = (
+                path for path in DIST_PACKAGES.glob(f"{package}*") if path.name in (package, f"{package}.py")
+            )
+            hidden = installed.with_name(f"hidden-{package}")
+            shutil.move(installed, hidden)
+            moved.append((hidden, installed))
+        yield
+    finally:
+        for hidden, installed in moved:
+            shutil.move(hidden, installed)
+
+
+# What it costs
+
+
+def test_if_the_port_is_right_already_nothing_is_run_and_nothing_imported(bridge, bridge_that, notes):
+    hook("port-created", port_created())
+    bridge.add_tap()
+    eventually(lambda: vlans("vnet0") == ZEROTIER and not detached())
+    before = logged()
+    with without("sh", "tenacity"):
+        done = start(bridge_that())
+
+    assert (done.returncode, done.stderr, notes.exists(), logged()) == (0, "", False, before)
+
+
+def test_if_there_is_work_and_a_package_is_missing_it_says_so(bridge):
+    announced(bridge)
+    with without("tenacity"):
+        assert "VM web: the Python package tenacity cannot be imported: install it" in refused(start())
+
+
+@pytest.mark.parametrize("what", ["no ticket at all", "the ticket of another port"])
+def test_a_vm_without_ticket_is_left_alone(bridge, bridge_that, notes, what):
+    if what == "the ticket of another port":
+        hook("port-created", port_created(uuid=UUID[:-1] + "9"))
+        kill_detached()
+    bridge.add_tap()
+    before = logged()
+    with without("sh", "tenacity"):
+        done = start(bridge_that())
+
+    assert (done.returncode, done.stderr, notes.exists(), logged()) == (0, "", False, before)
+    assert vlans("vnet0") == DEFAULT
+
+
+# Whatever became of the detached process
+
+
+def test_it_does_the_work_of_a_process_that_was_killed(bridge, bridge_that, notes):
+    announced(bridge)
+    done = start(bridge_that())
+
+    assert (done.returncode, done.stderr, vlans("vnet0")) == (0, "", ZEROTIER)
+    assert changes(notes) == [DEL, ADD]
+    assert f"web {MAC} vnet0 zerotier: + bridge {ADD}" in logged()
+    assert start(bridge_that("exit 1")).returncode == 0  # the ticket says that it is right now
+
+
+def test_the_processes_killed_at_any_moment_leave_ports_that_are_made_right(bridge):
+    def begin():
+        forget_everything()
+        processes = []
+        for xml in (port_created(), PORT2):
+            assert hook("port-created", xml).returncode == 0
+            processes += [process for process in detached() if process not in processes and parent(process) == 1]
+        bridge.add_tap()
+        bridge.add_tap("vnet1", TAP_MAC2)
+        return processes, time.monotonic()
+
+    def end():
+        bridge.remove_tap()
+        bridge.remove_tap("vnet1")
+
+    _, began = begin()
+    eventually(lambda: not detached())
+    takes = time.monotonic() - began
+    end()
+    found = []
+    for moment in range(0, MOMENTS, 2):  # spread over most of their life, which ends with tidying up
+        processes, began = begin()
+        for number, process in enumerate(processes):
+            kill_at = began + takes * 0.8 * (moment + number + random.random()) / MOMENTS
+            time.sleep(max(0, kill_at - time.monotonic()))
+            kill(process)
+            found.append(vlans(f"vnet{number}"))
+        assert start().returncode == 0, f"killed at {found[-2:]}"
+        assert (vlans("vnet0"), vlans("vnet1")) == (ZEROTIER, SERVER), f"killed at {found[-2:]}"
+        end()
+    print(f"{found.count(DEFAULT)} killed before they typed, {found.count(NONE)} half way, of {len(found)}")
+
+    assert DEFAULT in found
+    assert ZEROTIER in found or SERVER in found
+
+
+def test_the_process_killed_while_it_is_waited_for(bridge, bridge_that, notes):
+    """Its `bridge` lives on, and types what it was told to long after the port is right."""
+    hook("port-created", port_created(), bridge_that('case "$*" in *" del "*) sleep 4;; esac'))
+    bridge.add_tap()
+    eventually(lambda: notes.exists() and changes(notes) == [DEL])
+    killer = threading.Timer(1.5, kill_detached)
+    killer.start()
+    done = start()
+
+    assert (done.returncode, done.stderr, vlans("vnet0")) == (0, "", ZEROTIER)
+    assert killer.finished.is_set()
+    always(lambda: vlans("vnet0") == ZEROTIER, for_seconds=3)
+
+
+@pytest.mark.parametrize("slow", ["", "sleep 0.5"])
+def test_both_at_once_type_each_command_once(bridge, bridge_that, notes, slow):
+    path = bridge_that(slow)
+    hook("port-created", port_created(), path)
+    bridge.add_tap()
+    done = start(path)
+
+    assert (done.returncode, done.stderr, vlans("vnet0")) == (0, "", ZEROTIER)
+    eventually(lambda: not detached())
+    assert changes(notes) == [DEL, ADD]
+    assert vlans("vnet0") == ZEROTIER
+
+
+def test_every_nic_of_the_vm_is_made_right(bridge):
+    announced(bridge)
+    hook("port-created", PORT2)
+    kill_detached()
+    bridge.add_tap("vnet1", TAP_MAC2)
+
+    assert start().returncode == 0
+    assert (vlans("vnet0"), vlans("vnet1")) == (ZEROTIER, SERVER)
+
+
+# What stops the start
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "left"),
+    [
+        ('*" del "*', DEL, DEFAULT),  # the first command: as before
+        ('*" add "*', ADD, NONE),  # half way: in no VLAN rather than in the wrong one
+    ],
+)
+def test_a_bridge_that_fails_stops_the_start_and_is_quoted(bridge, bridge_that, words, command, left):
+    announced(bridge)
+    line = refused(start(bridge_that(f'case "$*" in {words}) {NOT_PERMITTED} "$@";; esac')))
+
+    assert line == (
+        f"VM web: NIC {MAC}, port vnet0: bridge {command}: exit 255: RTNETLINK answers: Operation not permitted"
+    )
+    assert vlans("vnet0") == left
+    assert start().returncode == 0  # mended
+    assert vlans("vnet0") == ZEROTIER
+
+
+def test_a_bridge_that_fails_once_stops_nothing(bridge, bridge_that, tmp_path):
+    announced(bridge)
+    fail_once = f'case "$*" in *" add "*) mkdir {tmp_path}/failed 2>/dev/null && {NOT_PERMITTED} "$@";; esac'
+    done = start(bridge_that(fail_once))
+
+    assert (tmp_path / "failed").exists()
+    assert (done.returncode, done.stderr, vlans("vnet0")) == (0, "", ZEROTIER)
+
+
+def test_a_bridge_that_does_nothing_and_says_nothing_stops_the_start(bridge, bridge_that):
+    announced(bridge)
+    line = refused(start(bridge_that('case "$*" in *" add "*) exit 0;; esac')))
+
+    assert "has none instead of 46 pvid untagged: who else sets its VLANs?" in line
+
+
+def test_no_bridge_at_all_stops_the_start(bridge, tmp_path):
+    announced(bridge)
+
+    assert "bridge is not installed: install iproute2" in refused(start(str(tmp_path)))
+
+
+def test_a_damaged_ticket_stops_the_start(bridge):
+    announced(bridge)
+    (name,) = tickets()
+    text = (TICKETS / name).read_bytes()
+    for spoiled in (
+        text[:-20],  # cut short: a full disk
+        b"",
+        text.replace(b"vlans 46", b"vlans 4096"),  # no VID
+        text.replace(b"\nmac ", b"\nMAC "),  # a value missing
+        os.urandom(200),  # no text
+    ):
+        (TICKETS / name).write_bytes(spoiled)
+        line = refused(start())
+
+        assert line.startswith(f"VM web: the ticket /run/libvirt-hooks/{name} is damaged (")
+        assert line.endswith("): remove it and restart the VM")
+        assert vlans("vnet0") == DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("on no bridge", f"web {MAC} vnet0 zerotier: vnet0 has left br0"),
+        ("on another bridge", f"web {MAC} vnet0 zerotier: vnet0 has left br0"),
+        ("nowhere", 'bridge -j -compressvlans vlan show dev vnet0: exit 255: Cannot find device "vnet0"'),
+    ],
+)
+def test_a_tap_that_is_not_on_the_bridge_stops_the_start(bridge, where, says):
+    announced(bridge)
+    if where == "nowhere":
+        bridge.remove_tap()
+    else:
+        ip("link", "set", "vnet0", "nomaster")
+    if where == "on another bridge":
+        ip("link", "add", "br1", "type", "bridge", "vlan_filtering", "1")
+        ip("link", "set", "vnet0", "master", "br1")
+
+    assert refused(start()) == f"VM web: NIC {MAC}, port vnet0: {says}"
+    if where == "on another bridge":
+        assert vlans("vnet0") == DEFAULT
+
+
+@pytest.mark.parametrize("xml", ["", "<domain>", "<!DOCTYPE x [<!ENTITY a 'b'>]><domain>&a;</domain>"])
+def test_xml_that_cannot_be_read_stops_no_start_without_ticket(bridge, xml):
+    done = hook("start", xml, executable=QEMU, name="web")
+
+    assert done.returncode == 0
+    assert "VM web: the XML on stdin cannot be read" in logged()[-1]
+
+
+def test_xml_that_cannot_be_read_stops_a_start_with_a_ticket(bridge):
+    announced(bridge)
+    done = hook("start", domain()[:-5], executable=QEMU, name="web")
+
+    assert "VM web: the XML on stdin cannot be read" in refused(done)
+
+
+# What never stops anything
+
+
+def test_every_other_operation_does_nothing(bridge):
+    announced(bridge)
+    before = logged()
+    for operation in (
+        "reconnect",  # a failure kills the VM
+        "migrate",  # what is on stdout replaces the domain
+        "restore",  # so here
+        "started",  # a failure kills the VM
+        "stopped",
+        "release",
+        "attach",
+        "no-such-operation",
+        "",
+    ):
+        for xml in ("\0 garbage & <", domain()):
+            done = hook(operation, xml, executable=QEMU, name="web")  # stdout is empty, too
+
+            assert (operation, done.returncode, done.stderr, logged()) == (operation, 0, "", before)
+    assert vlans("vnet0") == DEFAULT
+
+
+def test_prepare_with_garbage_is_a_line_in_the_log(bridge):
+    done = hook("prepare", "\0 garbage & <", executable=QEMU, name="web")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "not backed up: " in logged()[-1]
+
+
+def test_a_session_daemon_is_not_in_our_way(bridge):
+    announced(bridge)
+    before = logged()
+    user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    for operation in ("prepare", "start"):
+        done = subprocess.run(
+            [*user, QEMU, "web", operation, "begin", "-"],
+            input=domain().encode(), capture_output=True, env={"LC_ALL": "C"}, check=False,
+        )  # fmt: skip
+
+        assert (done.returncode, done.stdout, done.stderr, logged()) == (0, b"", b"", before)
+
+
+@pytest.fixture
+def hook_with_a_mistake_in(tmp_path):
+    """Give hook_with_a_mistake_in(module), which returns a copy of the qemu hook, its lib's module spoiled."""
+
+    def spoil(module):
+        shutil.copytree(REPOSITORY / "lib", tmp_path / "lib")
+        with open(tmp_path / "lib/libvirt_hooks" / f"{module}.py", "a", encoding="utf-8") as file:
+            file.write("\nraise RuntimeError('a mistake')\n")
+        return Path(shutil.copy(QEMU, tmp_path))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "join",  # imported once it is known that there is something to do
+        "convergence",  # only if there is work
+        "sysfs",  # by most others
+        "qemu",  # the main program itself
+        "__init__",  # all of it
+    ],
+)
+def test_our_own_mistakes_stop_only_a_vm_that_has_a_ticket(bridge, hook_with_a_mistake_in, module):
+    executable = hook_with_a_mistake_in(module)
+    bridge.add_tap()
+    assert start(executable=executable).returncode == 0
+
+    bridge.remove_tap()
+    announced(bridge)
+    assert start(executable=executable, operation="reconnect").returncode == 0
+    done = start(executable=executable)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "a mistake" in line
+
+
+@pytest.mark.parametrize("module", ["backup", "qemu"])
+def test_our_own_mistakes_never_stop_prepare(bridge, hook_with_a_mistake_in, module):
+    announced(bridge)
+
+    assert start(executable=hook_with_a_mistake_in(module), operation="prepare").returncode == 0
