@@ -117,11 +117,14 @@ def _persistent(kind: str, given: Definition) -> bytes:
     """Given whose definition is wanted, return libvirt's own file of it, b"" if there is none: it is transient."""
     if "/" in given.name:
         return b""
+    path = f"{CONFIGURATION[kind]}/{given.name}.xml"
     try:
-        content = _read(f"{CONFIGURATION[kind]}/{given.name}.xml")
+        content = _read(path)
+        return content if parse_definition(content).uuid == given.uuid else b""
     except FileNotFoundError:
         return b""
-    return content if parse_definition(content).uuid == given.uuid else b""
+    except HookError as error:
+        raise HookError(f"{path} is damaged") from error
 
 
 def _without_state(xml: bytes) -> bytes:
