@@ -12,11 +12,9 @@ released, and goes on counting.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
 from . import HookError, log, sysfs
@@ -153,20 +151,24 @@ def release(ticket: Ticket, tap_lives: bool) -> None:
     else:
         for other in others:
             remove(other)
-        with suppress(FileNotFoundError):
-            os.rename(_file(ticket), _file(ticket) + RELEASED)
+        os.rename(_file(ticket), _file(ticket) + RELEASED)
 
 
 def mark_right(ticket: Ticket, port: str, index: int) -> None:
     """Given a ticket and the port that was seen to have its VLANs, note it in the ticket, unless that is gone."""
-    with suppress(OSError), open(os.open(_file(ticket), os.O_WRONLY | os.O_APPEND), "w", encoding="utf-8") as file:
-        file.write(f"right {port} {index}\n")
+    try:
+        with open(os.open(_file(ticket), os.O_WRONLY | os.O_APPEND), "w", encoding="utf-8") as file:
+            file.write(f"right {port} {index}\n")
+    except OSError:  # then the qemu hook looks for itself
+        pass
 
 
 def remove(ticket: Ticket) -> None:
     """Given a ticket, remove it, if it is still there."""
-    with suppress(FileNotFoundError):
+    try:
         os.unlink(_file(ticket))
+    except FileNotFoundError:
+        pass
 
 
 def sweep(older_than_seconds: float) -> None:
@@ -177,18 +179,6 @@ def sweep(older_than_seconds: float) -> None:
             continue
         if not sysfs.interface_with(tap_address(ticket.mac), ticket.bridge):
             remove(ticket)
-
-
-@contextmanager
-def lock(address: str) -> Iterator[None]:
-    """Given a tap's address, hold its lock: two processes never type for one port. BlockingIOError if another has it.
-
-    One byte of one file for each address: no lock files to tidy up, and the kernel frees it when a process dies.
-    """
-    os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
-    with open(os.open(f"{DIRECTORY}/lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(address.replace(":", ""), 16))
-        yield
 
 
 def _is_announced(ticket: Ticket, now: float) -> bool:
