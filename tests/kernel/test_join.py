@@ -312,8 +312,8 @@ def test_a_damaged_ticket_stops_the_start(bridge):
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        ("on no bridge", f"web {MAC} vnet0 zerotier: vnet0 has left br0"),
-        ("on another bridge", f"web {MAC} vnet0 zerotier: vnet0 has left br0"),
+        ("on no bridge", "vnet0 has left br0"),
+        ("on another bridge", "vnet0 has left br0"),
         ("nowhere", 'bridge -j -compressvlans vlan show dev vnet0: exit 255: Cannot find device "vnet0"'),
     ],
 )
