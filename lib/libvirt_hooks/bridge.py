@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The only module that runs `bridge`, iproute2's command, as an operator would type it.
+"""The only module that runs iproute2's commands, nearly always `bridge`, as an operator would type them.
 
 Not to be imported while libvirtd waits: `sh` takes longer to import than all the rest.
 """
@@ -22,7 +22,7 @@ TIMEOUT_SECONDS = 30  # a `bridge` takes milliseconds; one that takes this long 
 
 
 def run(command: list[str]) -> str:
-    """Given a `bridge` command, run it without a shell and return its stdout.
+    """Given a command of iproute2, run it without a shell and return its stdout.
 
     Raises HookError, with the command and what it said, if it fails, takes too long or is not installed.
     """
@@ -52,6 +52,12 @@ def change(command: list[str], subject: str) -> None:
 def vlans_of(port: str) -> Vlans:
     """Given a port, return the VLANs that it has. Raises HookError as run() does, and if the answer is none."""
     return from_bridge(_read(["bridge", "-j", "-compressvlans", "vlan", "show", "dev", port]))
+
+
+def vlans_of_all() -> dict[str, Vlans]:
+    """Return the VLANs of all ports and bridges by name; ports without any are missing. Raises HookError as above."""
+    shown = _read(["bridge", "-j", "-compressvlans", "vlan", "show"])
+    return {str(entry.get("ifname")): from_bridge([entry]) for entry in shown} if isinstance(shown, list) else {}
 
 
 def port_with(address: str, bridge: str) -> str:

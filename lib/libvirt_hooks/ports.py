@@ -62,7 +62,7 @@ def required_vlans(port: Port, network: Network, tap: str, known: list[Ticket]) 
 
     Raises HookError if it cannot have them.
     """
-    _check_bridge(port.bridge)
+    check_bridge(port.bridge)
     vlans = resolve(port, network, sysfs.default_pvid(port.bridge))
     _check_packages()
     _check_address(port, tap, known)
@@ -94,7 +94,8 @@ def _follow(bridge: str, address: str, live: bool) -> None:
     detached(work)
 
 
-def _check_bridge(bridge: str) -> None:
+def check_bridge(bridge: str) -> None:
+    """Given a bridge's name, raise HookError if VLANs cannot be set there, or would have no effect."""
     if not sysfs.bridge_exists(bridge):
         raise HookError(f"there is no bridge {bridge}: create it, or correct <bridge name=…/> with virsh net-edit")
     if not sysfs.vlan_filtering(bridge):

@@ -20,6 +20,11 @@ def access(vid: int) -> Vlans:
     return {vid: ACCESS}
 
 
+def of_new_port(default_pvid: int) -> Vlans:
+    """Given a bridge's default PVID (0: none), return the VLANs of a port that has just come to it."""
+    return access(default_pvid) if default_pvid else {}
+
+
 def every(default_pvid: int) -> Vlans:
     """Given a bridge's default PVID (0: none), return a trunk of every VID, the default one native."""
     return {vid: ACCESS if vid == default_pvid else "" for vid in range(VID_MIN, VID_MAX + 1)}
@@ -64,8 +69,8 @@ def commands(port: str, have: Vlans, want: Vlans) -> list[list[str]]:
     surplus = {vid: "" for vid in have if vid not in want}
     missing = {vid: flags for vid, flags in want.items() if have.get(vid) != flags}
     # the PVID last: until then what the guest sends untagged is dropped, not taken for another VLAN's
-    missing_in_order = sorted(_ranges(missing), key=lambda entry: "pvid" in entry[1])
-    return [["bridge", "vlan", "del", "dev", port, "vid", vids, "master"] for vids, _ in _ranges(surplus)] + [
+    missing_in_order = sorted(ranges(missing), key=lambda entry: "pvid" in entry[1])
+    return [["bridge", "vlan", "del", "dev", port, "vid", vids, "master"] for vids, _ in ranges(surplus)] + [
         ["bridge", "vlan", "add", "dev", port, "vid", vids, *flags.split(), "master"]
         for vids, flags in missing_in_order
     ]
@@ -73,7 +78,7 @@ def commands(port: str, have: Vlans, want: Vlans) -> list[list[str]]:
 
 def to_text(vlans: Vlans) -> str:
     """Given VLANs, return them in one line, as in "10 pvid untagged, 20, 30-40"; "none" if there are none."""
-    return ", ".join(f"{vids} {flags}".rstrip() for vids, flags in _ranges(vlans)) or "none"
+    return ", ".join(f"{vids} {flags}".rstrip() for vids, flags in ranges(vlans)) or "none"
 
 
 def from_text(text: str) -> Vlans:
@@ -89,7 +94,7 @@ def from_text(text: str) -> Vlans:
     return vlans
 
 
-def _ranges(vlans: Vlans) -> list[tuple[str, str]]:
+def ranges(vlans: Vlans) -> list[tuple[str, str]]:
     """Given VLANs, return (VIDs, flags) in order, neighbours of equal flags as "2-4094", the PVID always on its own.
 
     `bridge` refuses a range of one ("5-5") and a range with pvid.
