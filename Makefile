@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
-# make install, make uninstall: the hooks, to where libvirt calls them. It honours DESTDIR.
+# make install, make uninstall: the hooks, to where libvirt calls them, and the tool. It honours DESTDIR.
 
 HOOKS_DIR = /etc/libvirt/hooks
 PYTHON = /usr/bin/python3
 HOOKS = network qemu
 TARGET = $(DESTDIR)$(HOOKS_DIR)
+TOOL = $(DESTDIR)/usr/local/sbin/libvirt-vlan
+MAN_PAGE = $(DESTDIR)/usr/local/share/man/man8/libvirt-vlan.8
 
 # A file is ours if it imports our main program.
 ours = grep -qs 'from libvirt_hooks\.$(1) import main' "$(2)"
@@ -12,7 +14,7 @@ ours = grep -qs 'from libvirt_hooks\.$(1) import main' "$(2)"
 .PHONY: help install uninstall
 
 help:
-	@echo 'make install    copy the hooks to $(TARGET)'
+	@echo 'make install    copy the hooks to $(TARGET), and libvirt-vlan to /usr/local/sbin'
 	@echo 'make uninstall  take them away again'
 	@echo 'sh tests/check  run all tests (as root)'
 
@@ -23,6 +25,8 @@ install:
 	install -m 644 lib/libvirt_hooks/*.py '$(TARGET)/lib/libvirt_hooks'
 	$(PYTHON) -m compileall -q -d '$(HOOKS_DIR)/lib/libvirt_hooks' '$(TARGET)/lib/libvirt_hooks'
 	@$(foreach hook,$(HOOKS),$(call install_hook,$(hook)))
+	install -D -m 755 sbin/libvirt-vlan '$(TOOL)'
+	install -D -m 644 man/libvirt-vlan.8 '$(MAN_PAGE)'
 	@$(PYTHON) -I -c 'import defusedxml, sh, tenacity' 2>/dev/null || \
 		echo 'Missing: apt install python3-defusedxml python3-sh python3-tenacity (or dnf install the same)'
 	@if systemctl -q is-active virtnetworkd.service virtnetworkd.socket 2>/dev/null; \
@@ -31,6 +35,7 @@ install:
 
 uninstall:
 	@$(foreach hook,$(HOOKS),$(call uninstall_hook,$(hook)))
+	rm -f '$(TOOL)' '$(MAN_PAGE)'
 	rm -rf '$(TARGET)/lib/libvirt_hooks'
 	@rmdir '$(TARGET)/lib' 2>/dev/null || true
 

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""libvirt-vlan's main program: what its verbs do. Decides nothing: that is the hooks' own code's."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shlex
+import sys
+
+from . import COMMAND_PATH, HookError, bridge, installation, log, ports, sysfs, tickets, verdicts
+from .convergence import join
+from .inventory import Nic, bridges, planned_nics, running_nics
+from .table import to_json, to_table
+from .vlans import commands, of_new_port, to_text
+
+ALL_RIGHT, NOT_RIGHT, CANNOT_LOOK = 0, 1, 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line; man/libvirt-vlan.8 says the same."""
+    top = argparse.ArgumentParser(
+        prog="libvirt-vlan",
+        description="Show, check and mend the VLANs of running VMs' ports on VLAN-aware bridges.",
+        epilog="Exit status: 0 all right, 1 something is not right, 2 could not look.",
+    )
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    show = verbs.add_parser("show", help="one line for each NIC of every running VM")
+    show.add_argument("--json", action="store_true", help="for programs")
+    verbs.add_parser("check", help="only what is not right, and exit 1 if anything is not")
+    sync = verbs.add_parser("sync", help="make running ports right, and print the commands typed")
+    sync.add_argument("--dry-run", action="store_true", help="print the commands only")
+    sync.add_argument("vm", nargs="*", metavar="VM", help="name or uuid of a running VM (default: all)")
+    plan = verbs.add_parser("plan", help="what each NIC of a VM would get at its next start, or why not")
+    plan.add_argument("vm", metavar="VM", help="name or uuid of a defined VM")
+    return top
+
+
+def main(arguments: list[str]) -> int:
+    """Given the command line's arguments, do what they say and return the exit status."""
+    options = parser().parse_args(arguments)
+    log.start("libvirt-vlan")
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:{COMMAND_PATH}".lstrip(":")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that the locale has no letters for
+    try:
+        if os.geteuid() != 0:
+            raise HookError("only root can read the hooks' tickets: run it as root")
+        status = _VERBS[options.verb](options)
+        sys.stdout.flush()
+    except HookError as error:
+        _complain(str(error))
+        return CANNOT_LOOK
+    except BrokenPipeError:  # nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CANNOT_LOOK
+    return status
+
+
+def _show(options: argparse.Namespace) -> int:
+    nics = _running()
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print(to_json(nics) if options.json else to_table(nics, colour))
+    return ALL_RIGHT
+
+
+def _check(_: argparse.Namespace) -> int:
+    nics = _running()
+    used = bridges(nics)
+    wrong = [*verdicts.problems(nics, used), *installation.problems()]
+    for line in [*wrong, *(f"note: {note}" for note in verdicts.notes(nics, used))]:
+        print(log.one_line(line))
+    return NOT_RIGHT if wrong else ALL_RIGHT
+
+
+def _sync(options: argparse.Namespace) -> int:
+    nics = _running()
+    unknown = [vm for vm in options.vm if not any(vm in _names(nic) for nic in nics)]
+    if unknown:
+        raise HookError(f"no running VM with a NIC is called {unknown[0]}: libvirt-vlan show names them")
+    status = ALL_RIGHT
+    for nic in nics:
+        if options.vm and not _names(nic).intersection(options.vm):
+            continue
+        try:
+            _make_right(nic, options.dry_run)
+        except HookError as error:
+            _complain(f"{verdicts.subject(nic)}: {error}")
+            status = NOT_RIGHT
+    return status
+
+
+def _make_right(nic: Nic, dry_run: bool) -> None:
+    """Given a NIC, type what differs and print it, or print it only. Raises HookError if it cannot be made right."""
+    if nic.refused:
+        raise HookError(nic.reason)
+    if nic.wanted is None or nic.found == nic.wanted:
+        return
+    put_back, set_up = _put_back(nic) if nic.found is None else ([], [])
+    if dry_run:
+        have = of_new_port(sysfs.default_pvid(nic.port.bridge)) if nic.found is None else nic.found
+        for command in [*put_back, *commands(nic.tap, have, nic.wanted), *set_up]:
+            print(shlex.join(command))
+        return
+    subject, ticket = verdicts.subject(nic), nic.ticket
+    if ticket is None:  # it started before the hooks were there: from now on they care for it as for any other
+        ticket = tickets.new(nic.port, nic.network, nic.wanted, live=False)
+        tickets.write(ticket)
+    for command in put_back:
+        _print_and_type(command, subject)
+    join(ticket, nic.tap, _print_and_type)
+    for command in set_up:
+        _print_and_type(command, subject)
+
+
+def _put_back(nic: Nic) -> tuple[list[list[str]], list[list[str]]]:
+    """Given a NIC whose port is not on its bridge, return the commands before and after those that set its VLANs.
+
+    It is down in between: the guest runs, and must not send a frame into the VLAN of a new port.
+    Raises HookError if there is no such bridge, or somebody has put the port elsewhere.
+    """
+    ports.check_bridge(nic.port.bridge)
+    if sysfs.master(nic.tap) or not sysfs.ifindex(nic.tap):
+        where = f"is on {sysfs.master(nic.tap)}" if sysfs.master(nic.tap) else "is nowhere"
+        raise HookError(f"{nic.tap} {where} instead of on {nic.port.bridge}: restart the VM if nobody meant that")
+    link = ["ip", "link", "set", "dev", nic.tap]
+    return [[*link, "down"], [*link, "master", nic.port.bridge]], [[*link, "up"]]
+
+
+def _plan(options: argparse.Namespace) -> int:
+    nics = planned_nics(options.vm)
+    for nic in nics:
+        if nic.wanted is not None:
+            says = f"to have {to_text(nic.wanted)} on {nic.port.bridge}"
+        else:
+            says = f"{'refused' if nic.refused else 'left alone'}: {nic.reason}"
+        print(log.one_line(f"{verdicts.subject(nic)}: {says}"))
+    return NOT_RIGHT if any(nic.refused for nic in nics) else ALL_RIGHT
+
+
+_VERBS = {"show": _show, "check": _check, "sync": _sync, "plan": _plan}
+
+
+def _running() -> list[Nic]:
+    nics, gone = running_nics()
+    for line in gone:
+        _complain(line)
+    return nics
+
+
+def _names(nic: Nic) -> set[str]:
+    return {nic.port.vm, nic.port.vm_uuid}
+
+
+def _print_and_type(command: list[str], subject: str) -> None:
+    print(shlex.join(command), flush=True)
+    bridge.change(command, subject)
+
+
+def _complain(message: str) -> None:
+    print(f"libvirt-vlan: {log.one_line(message)}", file=sys.stderr)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""NICs as text: a table for people, JSON for programs (docs/libvirt-vlan.schema.json). Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .inventory import Nic
+from .log import one_line
+from .verdicts import LEFT_ALONE, RIGHT, verdict
+from .vlans import Vlans, ranges
+
+HEADER = ("VM", "MAC", "PORT", "BRIDGE", "NETWORK", "GROUP", "WANTED", "FOUND", "VERDICT")
+GREEN, RED, PLAIN = "\033[32m", "\033[31m", "\033[0m"
+FLAGS = {"pvid": "PVID", "untagged": "Egress Untagged"}  # in the words of `bridge -j vlan show`
+
+
+def to_table(nics: list[Nic], colour: bool) -> str:
+    """Given the NICs of the running VMs and whether in colour, return a table with a line for each."""
+    rows = [HEADER, *(_row(nic) for nic in nics)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER) - 1)]
+    lines = []
+    for row in rows:
+        padded = [cell.ljust(width) for cell, width in zip(row, widths)]
+        lines.append(" ".join([*padded, _coloured(row[-1]) if colour and row is not HEADER else row[-1]]))
+    return "\n".join(lines)
+
+
+def to_json(nics: list[Nic]) -> str:
+    """Given the NICs of the running VMs, return them as JSON, as docs/libvirt-vlan.schema.json describes it."""
+    return json.dumps({"nics": [_object(nic) for nic in nics]}, indent=2)
+
+
+def in_short(vlans: Vlans | None) -> str:
+    """Given VLANs, return them as in "10PU,20,30-40": P is the PVID, U leaves untagged; "-" if there are none."""
+    words = [vids + "".join(word[0].upper() for word in flags.split()) for vids, flags in ranges(vlans or {})]
+    return ",".join(words) or "-"
+
+
+def _row(nic: Nic) -> tuple[str, ...]:
+    port = nic.port
+    cells = (port.vm, port.mac, nic.tap, port.bridge, nic.network, port.group)
+    escaped = tuple(one_line(cell) or "-" for cell in cells)
+    return (*escaped, in_short(nic.wanted), in_short(nic.found), verdict(nic))
+
+
+def _coloured(word: str) -> str:
+    return word if word == LEFT_ALONE else f"{GREEN if word == RIGHT else RED}{word}{PLAIN}"
+
+
+def _object(nic: Nic) -> dict[str, Any]:
+    port = nic.port
+    return {
+        "vm": port.vm,
+        "vm_uuid": port.vm_uuid,
+        "mac": port.mac,
+        "port": nic.tap or None,
+        "bridge": port.bridge or None,
+        "network": nic.network or None,
+        "portgroup": port.group or None,
+        "wanted": _vlans(nic.wanted),
+        "found": _vlans(nic.found),
+        "verdict": verdict(nic),
+        "reason": nic.reason or None,
+    }
+
+
+def _vlans(vlans: Vlans | None) -> list[dict[str, Any]] | None:
+    """Given VLANs, return them as `bridge -j -compressvlans vlan show` does."""
+    if vlans is None:
+        return None
+    entries = []
+    for vids, flags in ranges(vlans):
+        first, _, last = vids.partition("-")
+        end = {"vlanEnd": int(last)} if last else {}
+        entries.append({"vlan": int(first), **end, "flags": [FLAGS[word] for word in flags.split()]})
+    return entries

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""What is not right, and what to do about it. Pure: compares what inventory has found."""
+
+from __future__ import annotations
+
+import shlex
+
+from .inventory import MADE_PLAIN, Bridge, Nic
+from .portgroups import EVERY_VID
+from .vlans import VID_MAX, Vlans, to_text
+
+RIGHT, WRONG, LEFT_ALONE, REFUSED, NOT_THERE = "right", "wrong", "left alone", "refused", "no port"
+
+
+def verdict(nic: Nic) -> str:
+    """Given a running VM's NIC, return the one word for it."""
+    if nic.refused:
+        return REFUSED
+    if nic.wanted is None:
+        return LEFT_ALONE
+    if nic.found is None:
+        return NOT_THERE
+    return RIGHT if nic.found == nic.wanted else WRONG
+
+
+def subject(nic: Nic) -> str:
+    """Given a NIC, return what a line about it begins with, the same as in the hooks' log."""
+    return f"{nic.port.vm} {nic.port.mac} {nic.tap or '-'} {nic.port.group or '-'}"
+
+
+def problem(nic: Nic) -> str:
+    """Given a running VM's NIC, return what is wrong with its VLANs and what to do, "" if nothing is."""
+    word = verdict(nic)
+    sync = f"libvirt-vlan sync {shlex.quote(nic.port.vm)}"
+    if word == WRONG:
+        assert nic.found is not None
+        assert nic.wanted is not None
+        return f"has {to_text(nic.found)} instead of {to_text(nic.wanted)} on {nic.port.bridge}: {sync}"
+    if word == NOT_THERE:
+        return f"{nic.tap} is not on {nic.port.bridge}: {sync} puts it back"
+    return nic.reason if word == REFUSED else ""
+
+
+def problems(nics: list[Nic], bridges: list[Bridge]) -> list[str]:
+    """Given the NICs of all running VMs and their bridges, return what is not right, a line each."""
+    lines = [f"{subject(nic)}: {problem(nic)}" for nic in nics if problem(nic)]
+    lines += [f"{subject(nic)}: {MADE_PLAIN}: {_way_back(nic)}" for nic in nics if nic.made_plain]
+    lines += [bridge.fault for bridge in bridges if bridge.fault]
+    lines += [line for bridge in bridges for line in _not_carried(bridge, nics)]
+    return lines
+
+
+def notes(nics: list[Nic], bridges: list[Bridge]) -> list[str]:
+    """Given the NICs of all running VMs and their bridges, return what may be meant, a line each."""
+    lines = []
+    for bridge in bridges:
+        here = [nic for nic in nics if nic.port.bridge == bridge.name]
+        if not any(nic.wanted is not None for nic in here):
+            continue
+        default = {bridge.default_pvid: "pvid untagged"}
+        let_in = sorted({nic.port.vm for nic in here if verdict(nic) == LEFT_ALONE and nic.found == default})
+        if bridge.default_pvid and let_in:
+            lines.append(
+                f"{bridge.name}: in VLAN {bridge.default_pvid} without a portgroup: {', '.join(let_in)}: if that is "
+                f"not meant, ip link set dev {bridge.name} type bridge vlan_default_pvid 0 keeps such NICs out"
+            )
+        if not bridge.uplinks:
+            lines.append(f"{bridge.name}: has no uplink: its VLANs stay on this host")
+    return lines
+
+
+def _not_carried(bridge: Bridge, nics: list[Nic]) -> list[str]:
+    """Given a bridge and all NICs, return a line about the VLANs that NICs use and no uplink carries, if there are any.
+
+    A NIC in every VLAN is in none in particular; a bridge without uplinks is meant so, or a note.
+    """
+    users: dict[int, str] = {}
+    for nic in nics:
+        used = nic.found if nic.wanted is None else nic.wanted
+        if nic.port.bridge == bridge.name and used and len(used) < VID_MAX and nic.port.group not in EVERY_VID:
+            users.update({vid: nic.port.vm for vid in used if vid not in users})
+    carried = {vid for vlans in bridge.uplinks.values() for vid in vlans}
+    missing: Vlans = {vid: "" for vid in users if vid not in carried}
+    if not missing or not bridge.uplinks:
+        return []
+    vms = ", ".join(dict.fromkeys(users[vid] for vid in sorted(missing)))
+    uplinks = ", ".join(bridge.uplinks)
+    first = to_text(missing).partition(",")[0]
+    return [
+        f"{bridge.name}: no uplink ({uplinks}) carries VLAN {to_text(missing)} of {vms}: "
+        f"bridge vlan add dev {next(iter(bridge.uplinks))} vid {first} master, if it is to leave this host"
+    ]
+
+
+def _way_back(nic: Nic) -> str:
+    vm = shlex.quote(nic.port.vm)
+    return (
+        f"give it its network back with virsh update-device {vm} NIC.xml --live, where NIC.xml is its <interface> from "
+        f"virsh dumpxml --inactive {vm}, or stop and start the VM"
+    )

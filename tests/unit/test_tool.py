@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: MIT
+"""libvirt-vlan's pure parts: from libvirt's XML to ports, verdicts, problems and output."""
+
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from jsonschema import validate
+
+from libvirt_hooks import HookError, command, installation
+from libvirt_hooks.hookdata import Port
+from libvirt_hooks.interfaces import network_of, parse_domain, planned_port, running_port
+from libvirt_hooks.inventory import MADE_PLAIN, Bridge, Nic
+from libvirt_hooks.portgroups import why_left_alone
+from libvirt_hooks.table import in_short, to_json, to_table
+from libvirt_hooks.verdicts import notes, problem, problems, verdict
+from libvirt_hooks.vlans import access, every
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCHEMA = json.loads((REPOSITORY / "docs/libvirt-vlan.schema.json").read_text())
+MAC, UUID = "52:54:00:00:00:01", "7b8f064f-bc9d-4d00-8cd2-51f033dd32d5"
+
+
+def nic(wanted=access(46), found=access(46), **changes):  # noqa: B008 # never changed
+    port = {"vm": "web", "vm_uuid": UUID, "mac": MAC, "group": "zerotier", "bridge": "br0", "plug": "bridge"}
+    port.update({name: changes.pop(name) for name in list(changes) if name in port})
+    fields = {"network": "lan", "tap": "vnet0", "reason": "", "refused": False, "made_plain": False, "ticket": None}
+    return Nic(port=Port(**port), wanted=wanted, found=found, **{**fields, **changes})
+
+
+def br0(fault="", default_pvid=1, **uplinks):
+    return Bridge("br0", fault, default_pvid, uplinks)
+
+
+LEFT_ALONE = {"wanted": None, "reason": "it has no portgroup", "group": ""}
+REFUSED = {"wanted": None, "reason": "network lan defines no portgroup 'x'", "refused": True}
+
+
+@pytest.mark.parametrize(
+    ("given", "word", "says"),
+    [
+        (nic(), "right", ""),
+        (nic(found=access(1)), "wrong",
+         "has 1 pvid untagged instead of 46 pvid untagged on br0: libvirt-vlan sync web"),
+        (nic(found={}), "wrong", "has none instead of 46 pvid untagged on br0: libvirt-vlan sync web"),
+        # the same VLAN, other flags
+        (nic(found={46: ""}), "wrong", "has 46 instead of 46 pvid untagged on br0: libvirt-vlan sync web"),
+        (nic(found=access(1), vm="a b"), "wrong", "has 1 pvid untagged instead of 46 pvid untagged on br0: "
+         "libvirt-vlan sync 'a b'"),  # to be pasted
+        (nic(found=None), "no port", "vnet0 is not on br0: libvirt-vlan sync web puts it back"),
+        (nic(**LEFT_ALONE, found=access(1)), "left alone", ""),
+        (nic(**REFUSED), "refused", "network lan defines no portgroup 'x'"),
+    ],
+)  # fmt: skip
+def test_a_nic_has_one_verdict_and_what_to_do(given, word, says):
+    assert (verdict(given), problem(given)) == (word, says)
+
+
+TRUNK = {10: "pvid untagged", 20: "", 30: "", 31: ""}
+
+
+@pytest.mark.parametrize(
+    ("nics", "bridge", "says"),
+    [
+        ([nic()], br0(eth0=access(46)), []),
+        ([nic()], br0(eth0={1: "", 46: ""}, eth1={}), []),  # one uplink of two is enough
+        ([nic()], br0(), []),  # a bridge within this host
+        ([nic()], br0(eth0=access(1)), ["br0: no uplink (eth0) carries VLAN 46 of web: "
+         "bridge vlan add dev eth0 vid 46 master, if it is to leave this host"]),
+        ([nic(TRUNK, TRUNK, vm="db"), nic()], br0(eth0={20: ""}, eth1={}), ["br0: no uplink (eth0, eth1) carries VLAN "
+         "10, 30-31, 46 of db, web: bridge vlan add dev eth0 vid 10 master, if it is to leave this host"]),
+        ([nic(every(1), every(1), group="all")], br0(eth0=access(1)), []),  # in every VLAN: in none in particular
+        ([nic(**LEFT_ALONE, found=access(5))], br0(eth0=access(1)), ["br0: no uplink (eth0) carries VLAN 5 of web: "
+         "bridge vlan add dev eth0 vid 5 master, if it is to leave this host"]),  # set by libvirt itself, say
+        ([nic()], br0("bridge br0 does not filter VLANs"), ["bridge br0 does not filter VLANs"]),
+        ([nic(made_plain=True)], br0(), [f"web {MAC} vnet0 zerotier: {MADE_PLAIN}: give it its network back with "
+         "virsh update-device web NIC.xml --live, where NIC.xml is its <interface> from virsh dumpxml --inactive web, "
+         "or stop and start the VM"]),
+    ],
+)  # fmt: skip
+def test_check_finds_what_the_hooks_cannot_see(nics, bridge, says):
+    assert problems(nics, [bridge]) == says
+
+
+@pytest.mark.parametrize(
+    ("nics", "bridge", "says"),
+    [
+        (
+            [nic(), nic(**LEFT_ALONE, found=access(1), vm="guest")],
+            br0(eth0={}),
+            "br0: in VLAN 1 without a portgroup: guest",
+        ),
+        ([nic(), nic(**LEFT_ALONE, found={}, vm="guest")], br0(default_pvid=0, eth0={}), ""),  # strict
+        ([nic(), nic(**LEFT_ALONE, found=access(5))], br0(eth0={}), ""),  # has VLANs of its own
+        ([nic(**LEFT_ALONE, found=access(1))], br0(eth0={}), ""),  # a bridge on which nobody has a portgroup
+        ([nic()], br0(eth0={}), ""),
+        ([nic()], br0(), "br0: has no uplink"),
+    ],
+)
+def test_notes_say_what_may_be_meant(nics, bridge, says):
+    found = notes(nics, [bridge])
+
+    assert len(found) == bool(says)
+    assert "".join(found).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("vlans", "text"),
+    [
+        (None, "-"),
+        ({}, "-"),
+        (access(46), "46PU"),
+        (TRUNK, "10PU,20,30-31"),
+        ({10: "pvid", 20: "untagged"}, "10P,20U"),
+        (every(1), "1PU,2-4094"),
+    ],
+)
+def test_vlans_in_short(vlans, text):
+    assert in_short(vlans) == text
+
+
+def test_a_table_of_usual_names_fits_80_characters():
+    lines = to_table([nic(vm="web-server"), nic(**LEFT_ALONE, found=access(1)), nic(TRUNK, TRUNK)], False).splitlines()
+
+    assert lines[0].startswith("VM         MAC               PORT  BRIDGE NETWORK GROUP    WANTED ")
+    assert lines[1].split() == ["web-server", MAC, "vnet0", "br0", "lan", "zerotier", "46PU", "46PU", "right"]
+    assert len(to_table([nic(vm="web-server"), nic(found=access(1))], False).splitlines()[0]) <= 80
+
+
+def test_colour_is_for_the_verdict_only_and_no_name_can_bring_its_own():
+    red, green = (to_table([nic(found=found, vm="a\x1b[2Kb")], True).splitlines()[1] for found in ({}, access(46)))
+
+    assert red.endswith("\033[31mwrong\033[0m")
+    assert green.endswith("\033[32mright\033[0m")
+    assert red.startswith(r"a\x1b[2Kb ")
+    assert "\033" not in to_table([nic()], False)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [nic(), nic(TRUNK, {}), nic(every(1), None), nic(**REFUSED), nic(**LEFT_ALONE, network="", bridge="", tap="")],
+)
+def test_json_is_as_the_schema_says(given):
+    validate(json.loads(to_json([given, given])), SCHEMA)
+
+
+def test_json_has_vlans_in_the_words_of_bridge():
+    (shown,) = json.loads(to_json([nic(TRUNK, {})]))["nics"]
+
+    assert shown["found"] == []
+    assert shown["wanted"] == [
+        {"vlan": 10, "flags": ["PVID", "Egress Untagged"]},
+        {"vlan": 20, "flags": []},
+        {"vlan": 30, "vlanEnd": 31, "flags": []},
+    ]
+
+
+# What libvirt says
+
+
+def domain(interfaces, attributes=" id='3'"):
+    return f"<domain{attributes}><name>web</name><uuid>{UUID}</uuid><devices>{interfaces}</devices></domain>".encode()
+
+
+def interface(source, kind="network", more=""):
+    return f"<interface type='{kind}'><mac address='{MAC}'/><source {source}/>{more}</interface>"
+
+
+PORT_ID = "portid='caa15290-e4fa-4d2b-a36b-68e22861b043'"
+
+
+@pytest.mark.parametrize(
+    ("xml", "plug", "bridge", "group"),
+    [
+        (interface(f"network='n' portgroup='g' {PORT_ID} bridge='br0'", "bridge"), "bridge", "br0", "g"),
+        (interface(f"network='n' {PORT_ID} bridge='virbr0'"), "network", "virbr0", ""),
+        (interface(f"network='n' portgroup='g' {PORT_ID} dev='eth0' mode='bridge'", "direct"), "direct", "", "g"),
+        (interface(f"network='n' {PORT_ID}", "hostdev"), "hostdev-pci", "", ""),
+        (interface("bridge='br0'", "bridge"), "bridge", "br0", ""),
+    ],
+)
+def test_a_running_nic_is_the_port_that_the_hook_was_told_about(xml, plug, bridge, group):
+    runs, (found,) = parse_domain(domain(xml))
+    port = running_port(found)
+
+    assert runs
+    assert (port.plug, port.bridge, port.group, port.mac, port.vm) == (plug, bridge, group, MAC, "web")
+
+
+BRIDGED = "<forward mode='bridge'/><bridge name='br0'/>"
+VLAN = "<vlan><tag id='5'/></vlan>"
+NO_LINUX_BRIDGE = "its plug is {}, no Linux bridge"
+
+
+@pytest.mark.parametrize(
+    ("group", "network", "more", "reason"),
+    [
+        ("a", BRIDGED, "", ""),
+        ("a", "<forward mode='nat'/><bridge name='virbr0'/>", "", ""),
+        ("a", "<bridge name='virbr0'/>", "", ""),  # isolated: no <forward>
+        ("a", "<forward/><bridge name='virbr0'/>", "", ""),  # nat is the default mode
+        ("a", "<forward mode='bridge'><interface dev='eth0'/></forward>", "", NO_LINUX_BRIDGE.format("direct")),
+        ("a", "<forward mode='passthrough'/>", "", NO_LINUX_BRIDGE.format("direct")),
+        ("a", "<forward mode='hostdev'/>", "", NO_LINUX_BRIDGE.format("hostdev-pci")),
+        ("", BRIDGED, "", "it has no portgroup"),
+        ("a", BRIDGED, VLAN, "it has a <vlan>"),  # the NIC's own
+        ("a", BRIDGED + VLAN, "", "it has a <vlan>"),  # its network's
+        ("a", BRIDGED + f"<portgroup name='a'>{VLAN}</portgroup>", "", "it has a <vlan>"),  # its portgroup's
+        ("a", BRIDGED + f"<portgroup name='b'>{VLAN}</portgroup>", "", ""),  # another's
+        ("", BRIDGED + f"<portgroup name='b' default='yes'>{VLAN}</portgroup>", "", "it has a <vlan>"),
+        ("a", BRIDGED + f"<portgroup name='b' default='yes'>{VLAN}</portgroup>", "", ""),  # it names one
+        ("a", BRIDGED + "<virtualport type='openvswitch'/>", "", "it has a <virtualport>"),
+    ],
+)
+def test_a_planned_nic_is_the_port_that_the_hook_will_be_told_about(group, network, more, reason):
+    xml = f"<network><name>n</name>{network}</network>".encode()
+    runs, (found,) = parse_domain(domain(interface(f"network='n' portgroup='{group}'", more=more), ""))
+    port = planned_port(found, xml)
+
+    assert not runs
+    assert why_left_alone(port, network_of(port, xml)).startswith(reason)
+    assert bool(reason) == bool(why_left_alone(port, network_of(port, xml)))
+
+
+@pytest.mark.parametrize("xml", [b"", b"error", b"<domain/>", b"<!DOCTYPE x [<!ENTITY a 'b'>]><domain>&a;</domain>"])
+def test_what_virsh_should_not_say_is_refused(xml):
+    with pytest.raises(HookError):
+        parse_domain(xml)
+
+
+# Hooks that libvirt can call, and nobody else can change
+
+
+@pytest.fixture
+def hooks(tmp_path, monkeypatch):
+    """Both hooks and lib as `make install` leaves them, for whoever runs this."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make files of root's")
+    monkeypatch.setattr(installation, "HOOKS", tmp_path)
+    monkeypatch.setattr(installation, "PROC", tmp_path / "no-proc")
+    (tmp_path / "lib").mkdir()
+    for hook in ("network", "qemu"):
+        (tmp_path / hook).write_text(f"from libvirt_hooks.{hook} import main\n")
+        (tmp_path / hook).chmod(0o755)
+    tmp_path.chmod(0o755)
+    return tmp_path
+
+
+def test_hooks_as_installed_are_right(hooks):
+    assert installation.problems() == []
+
+
+def test_a_hook_beside_anothers_is_right(hooks):
+    (hooks / "network.d").mkdir()
+    (hooks / "network").rename(hooks / "network.d/50-vlan")
+    (hooks / "network").write_text("#!/bin/sh\n")
+
+    assert installation.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda hooks: (hooks / "qemu").unlink(), "qemu is not there, or is another's: install the hooks"),
+        (lambda hooks: (hooks / "qemu").write_text("#!/bin/sh\n"), "qemu is not there, or is another's"),
+        (lambda hooks: (hooks / "qemu").chmod(0o644), "qemu is not executable, so libvirt passes it over: chmod 755"),
+        (lambda hooks: (hooks / "qemu").chmod(0o775), "qemu runs as root, and others can change it: chown root:root"),
+        (lambda hooks: os.chown(hooks / "qemu", 1, 1), "qemu runs as root, and others can change it"),
+        (lambda hooks: (hooks / "lib").chmod(0o777), "lib runs as root, and others can change it"),
+    ],
+)
+def test_what_is_wrong_with_the_hooks_is_found(hooks, spoil, says):
+    spoil(hooks)
+
+    assert [line for line in installation.problems() if says in line]
+
+
+# The command line and the man page say the same
+
+
+def words(text):
+    return set(re.findall(r"--[a-z-]+", text))
+
+
+def test_the_man_page_has_the_verbs_and_options_of_the_command_line():
+    page = (REPOSITORY / "man/libvirt-vlan.8").read_text().replace(r"\-", "-")
+    top = command.parser()
+    (verbs,) = [action.choices for action in top._actions if action.choices]
+    options = words(top.format_help()).union(*(words(verb.format_help()) for verb in verbs.values()))
+
+    synopsis = page.partition(".SH DESCRIPTION")[0]
+    assert re.findall(r"^\.B libvirt-vlan ([a-z]+)$", synopsis, re.MULTILINE) == list(verbs)
+    assert re.findall(r"^\.TP\n\.B ([a-z]+)$", page, re.MULTILINE) == list(verbs)
+    assert words(page.replace("--inactive", "")) == options
+    assert set(re.findall(r"^\.B ([012])$", page, re.MULTILINE)) == set(re.findall(r"\b[012]\b", top.epilog))
+
+
+@pytest.mark.parametrize("arguments", ["", "mend", "show --yaml", "plan", "plan a b", "show web"])
+def test_what_is_not_understood_is_exit_2(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(shlex.split(arguments))
+
+    assert ended.value.code == 2
+    assert "usage: libvirt-vlan" in capsys.readouterr().err
