@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from . import HookError, log
+
+TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def detached(work: Callable[[], None]) -> None:
@@ -16,20 +19,24 @@ def detached(work: Callable[[], None]) -> None:
     of its own is not enough, descriptors 0 to 2 have to go too.
     """
     try:
+        parent_lives, parent = os.pipe()
         child = os.fork()
     except OSError as error:
         raise HookError(f"cannot start a process: {error.strerror}: mend that and try again") from error
     if child == 0:
-        _work_and_exit(work)
+        os.close(parent)
+        _work_and_exit(work, parent_lives)
 
 
-def _work_and_exit(work: Callable[[], None]) -> None:
+def _work_and_exit(work: Callable[[], None], parent_lives: int) -> None:
     status = 1
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
+        os.read(parent_lives, 1)  # until it has ended: on one processor we would keep it, and so libvirtd, from that
+        os.close(parent_lives)
         work()
         status = 0
     except HookError as error:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 from . import HookError, log, sysfs
@@ -22,6 +21,10 @@ from .hookdata import Port, tap_address
 from .log import one_line
 from .statefiles import has_port
 from .vlans import Vlans, from_text, to_text
+
+TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DIRECTORY = "/run/libvirt-hooks"
 # Between the announcement of a live change and libvirt's taking it back lie milliseconds; seconds on a busy host.
