@@ -52,8 +52,10 @@ def main(arguments: list[str]) -> int:
     except HookError as error:
         _complain(str(error))
         return CANNOT_LOOK
-    except BrokenPipeError:  # nobody reads any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        if not isinstance(error, BrokenPipeError):  # that is somebody who has read enough
+            _complain(f"{error.filename or 'standard output'}: {error.strerror}")
         return CANNOT_LOOK
     return status
 

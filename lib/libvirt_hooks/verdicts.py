@@ -64,7 +64,7 @@ def notes(nics: list[Nic], bridges: list[Bridge]) -> list[str]:
                 f"{bridge.name}: in VLAN {bridge.default_pvid} without a portgroup: {', '.join(let_in)}: if that is "
                 f"not meant, ip link set dev {bridge.name} type bridge vlan_default_pvid 0 keeps such NICs out"
             )
-        if not bridge.uplinks:
+        if not bridge.uplinks and not bridge.fault:
             lines.append(f"{bridge.name}: has no uplink: its VLANs stay on this host")
     return lines
 
@@ -85,10 +85,10 @@ def _not_carried(bridge: Bridge, nics: list[Nic]) -> list[str]:
         return []
     vms = ", ".join(dict.fromkeys(users[vid] for vid in sorted(missing)))
     uplinks = ", ".join(bridge.uplinks)
-    first = to_text(missing).partition(",")[0]
+    one = uplinks if len(bridge.uplinks) == 1 else "UPLINK"
     return [
         f"{bridge.name}: no uplink ({uplinks}) carries VLAN {to_text(missing)} of {vms}: "
-        f"bridge vlan add dev {next(iter(bridge.uplinks))} vid {first} master, if it is to leave this host"
+        f"bridge vlan add dev {one} vid VID master for each that is to leave this host"
     ]
 
 

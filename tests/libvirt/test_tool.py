@@ -180,8 +180,8 @@ def faults_around_them_are_found(tap):
     assert found == [
         f"web {MACS['server']} {tap} server: {tap} is not on br0: libvirt-vlan sync web puts it back",
         "bridge br0 does not filter VLANs: turn that on with ip link set dev br0 type bridge vlan_filtering 1",
-        "br0: no uplink (eth9) carries VLAN 3, 10, 30-40, 46 of web: bridge vlan add dev eth9 vid 3 master, "
-        "if it is to leave this host",
+        "br0: no uplink (eth9) carries VLAN 3, 10, 30-40, 46 of web: bridge vlan add dev eth9 vid VID master "
+        "for each that is to leave this host",
         f"{NETWORK_HOOK} runs as root, and others can change it: chown root:root {NETWORK_HOOK} && "
         f"chmod go-w {NETWORK_HOOK}",
         f"{NETWORK_HOOK} is not executable, so libvirt passes it over: chmod 755 {NETWORK_HOOK}",

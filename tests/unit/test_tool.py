@@ -69,12 +69,12 @@ TRUNK = {10: "pvid untagged", 20: "", 30: "", 31: ""}
         ([nic()], br0(eth0={1: "", 46: ""}, eth1={}), []),  # one uplink of two is enough
         ([nic()], br0(), []),  # a bridge within this host
         ([nic()], br0(eth0=access(1)), ["br0: no uplink (eth0) carries VLAN 46 of web: "
-         "bridge vlan add dev eth0 vid 46 master, if it is to leave this host"]),
+         "bridge vlan add dev eth0 vid VID master for each that is to leave this host"]),
         ([nic(TRUNK, TRUNK, vm="db"), nic()], br0(eth0={20: ""}, eth1={}), ["br0: no uplink (eth0, eth1) carries VLAN "
-         "10, 30-31, 46 of db, web: bridge vlan add dev eth0 vid 10 master, if it is to leave this host"]),
+         "10, 30-31, 46 of db, web: bridge vlan add dev UPLINK vid VID master for each that is to leave this host"]),
         ([nic(every(1), every(1), group="all")], br0(eth0=access(1)), []),  # in every VLAN: in none in particular
         ([nic(**LEFT_ALONE, found=access(5))], br0(eth0=access(1)), ["br0: no uplink (eth0) carries VLAN 5 of web: "
-         "bridge vlan add dev eth0 vid 5 master, if it is to leave this host"]),  # set by libvirt itself, say
+         "bridge vlan add dev eth0 vid VID master for each that is to leave this host"]),  # set by libvirt itself, say
         ([nic()], br0("bridge br0 does not filter VLANs"), ["bridge br0 does not filter VLANs"]),
         ([nic(made_plain=True)], br0(), [f"web {MAC} vnet0 zerotier: {MADE_PLAIN}: give it its network back with "
          "virsh update-device web NIC.xml --live, where NIC.xml is its <interface> from virsh dumpxml --inactive web, "
@@ -98,6 +98,7 @@ def test_check_finds_what_the_hooks_cannot_see(nics, bridge, says):
         ([nic(**LEFT_ALONE, found=access(1))], br0(eth0={}), ""),  # a bridge on which nobody has a portgroup
         ([nic()], br0(eth0={}), ""),
         ([nic()], br0(), "br0: has no uplink"),
+        ([nic()], br0("there is no bridge br0"), ""),  # that says it
     ],
 )
 def test_notes_say_what_may_be_meant(nics, bridge, says):
@@ -305,3 +306,15 @@ def test_what_is_not_understood_is_exit_2(arguments, capsys):
 
     assert ended.value.code == 2
     assert "usage: libvirt-vlan" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_or_written_is_one_line_and_exit_2(monkeypatch, capfd):
+    monkeypatch.setattr(command, "_VERBS", {"show": lambda _: os.close(os.open("/no/such", os.O_RDONLY))})
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    kept = os.dup(1)
+    try:
+        assert command.main(["show"]) == 2
+    finally:
+        os.dup2(kept, 1)
+
+    assert capfd.readouterr().err == "libvirt-vlan: /no/such: No such file or directory\n"
