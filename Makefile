@@ -23,7 +23,7 @@ install:
 	rm -rf '$(TARGET)/lib/libvirt_hooks'
 	install -d -m 755 '$(TARGET)/lib/libvirt_hooks'
 	install -m 644 lib/libvirt_hooks/*.py '$(TARGET)/lib/libvirt_hooks'
-	$(PYTHON) -m compileall -q -d '$(HOOKS_DIR)/lib/libvirt_hooks' '$(TARGET)/lib/libvirt_hooks'
+	umask 022 && $(PYTHON) -m compileall -q -d '$(HOOKS_DIR)/lib/libvirt_hooks' '$(TARGET)/lib/libvirt_hooks'
 	@$(foreach hook,$(HOOKS),$(call install_hook,$(hook)))
 	install -D -m 755 sbin/libvirt-vlan '$(TOOL)'
 	install -D -m 644 man/libvirt-vlan.8 '$(MAN_PAGE)'

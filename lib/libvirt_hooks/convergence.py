@@ -60,7 +60,7 @@ def follow(bridge_name: str, address: str, live: bool) -> None:
     Retrying(
         retry=retry_if_exception_type((HookError, BlockingIOError)) | retry_if_result(bool),
         stop=stop_after_delay(WAIT_SECONDS),
-        wait=wait_exponential(multiplier=0.05, exp_base=1.5, max=3),
+        wait=wait_exponential(multiplier=0.25, exp_base=2, max=5),
         sleep=lambda seconds: _sleep_until_it_comes(bridge_name, address, before, seconds),
         before_sleep=say_why,
         retry_error_callback=_give_up,

@@ -53,7 +53,8 @@ def port_created(xml: bytes) -> None:
     try:
         _follow(bridge, address, live=bool(tap))
     except HookError:
-        tickets.remove(ticket)
+        if not tap:  # libvirt gives up the start without a port-deleted
+            tickets.remove(ticket)
         raise
 
 
@@ -74,10 +75,14 @@ def port_deleted(xml: bytes) -> None:
     port = parse_network(xml).port
     if port is None or not port.bridge:
         return
+    file_name = tickets.path(port.mac, port.uuid)
     try:
-        ticket = tickets.read(tickets.path(port.mac, port.uuid))
+        ticket = tickets.read(file_name)
     except FileNotFoundError:
         return
+    except HookError:
+        os.unlink(file_name)
+        raise
     address = tap_address(port.mac)
     lives = bool(sysfs.interface_with(address, port.bridge))
     tickets.release(ticket, lives)

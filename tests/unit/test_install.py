@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""make install and make uninstall, into a directory that stands for /."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+FOREIGN = "#!/bin/sh\nexit 0\n"
+
+
+@pytest.fixture
+def hooks(tmp_path):
+    """Give the hooks' directory below tmp_path, as a distribution ships it: there, and empty."""
+    directory = tmp_path / "etc/libvirt/hooks"
+    directory.mkdir(parents=True)
+    return directory
+
+
+def make(target, root):
+    return subprocess.run(
+        ["make", "-C", REPOSITORY, target, f"DESTDIR={root}"], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def below(directory):
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if "__pycache__" not in path.parts)
+
+
+def test_the_hooks_their_lib_the_tool_and_its_man_page_are_installed(tmp_path, hooks):
+    said = make("install", tmp_path)
+
+    modules = [f"lib/libvirt_hooks/{file.name}" for file in sorted((REPOSITORY / "lib/libvirt_hooks").glob("*.py"))]
+    assert below(hooks) == sorted(["lib", "lib/libvirt_hooks", *modules, "network", "qemu"])
+    assert below(tmp_path / "usr") == [
+        "local", "local/sbin", "local/sbin/libvirt-vlan",
+        "local/share", "local/share/man", "local/share/man/man8", "local/share/man/man8/libvirt-vlan.8",
+    ]  # fmt: skip
+    assert "systemctl restart " in said
+
+
+def test_what_is_installed_is_the_installers_and_nobody_elses_to_write(tmp_path, hooks):
+    umask = os.umask(0)
+    try:
+        make("install", tmp_path)
+    finally:
+        os.umask(umask)
+
+    for path in [*hooks.rglob("*"), tmp_path / "usr/local/sbin/libvirt-vlan"]:
+        assert path.stat().st_uid == os.getuid()
+        assert path.stat().st_mode & 0o022 == 0, path
+    for hook in ("network", "qemu"):
+        assert (hooks / hook).stat().st_mode & 0o777 == 0o755
+
+
+def test_uninstalling_leaves_everything_as_it_was(tmp_path, hooks):
+    (hooks / "daemon").write_text(FOREIGN)
+    make("install", tmp_path)
+    make("uninstall", tmp_path)
+
+    assert below(hooks) == ["daemon"]
+    assert [path for path in (tmp_path / "usr").rglob("*") if path.is_file()] == []
+
+
+def test_another_tools_hook_of_that_name_stays(tmp_path, hooks):
+    (hooks / "network").write_text(FOREIGN)
+    said = make("install", tmp_path)
+
+    assert (hooks / "network").read_text() == FOREIGN
+    assert (hooks / "network.d/50-vlan").read_text() == (REPOSITORY / "hooks/network").read_text()
+    assert "network is not ours and stays: installed as " in said
+    assert (hooks / "qemu").read_text() == (REPOSITORY / "hooks/qemu").read_text()
+
+    make("uninstall", tmp_path)
+    assert below(hooks) == ["network"]
+    assert (hooks / "network").read_text() == FOREIGN
+
+
+def test_another_tools_scripts_in_the_directory_stay(tmp_path, hooks):
+    (hooks / "network.d").mkdir()
+    (hooks / "network.d/10-firewall").write_text(FOREIGN)
+    make("install", tmp_path)
+    make("uninstall", tmp_path)
+
+    assert below(hooks) == ["network.d", "network.d/10-firewall"]
+
+
+def test_an_upgrade_leaves_no_module_of_the_older_release(tmp_path, hooks):
+    make("install", tmp_path)
+    (hooks / "lib/libvirt_hooks/old.py").write_text("raise SystemExit\n")
+    make("install", tmp_path)
+
+    assert not (hooks / "lib/libvirt_hooks/old.py").exists()
