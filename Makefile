@@ -47,6 +47,7 @@ if [ -e '$(TARGET)/$(1)' ] && ! $(call ours,$(1),$(TARGET)/$(1)); then \
 else \
 	echo 'installed $(TARGET)/$(1)'; \
 	install -m 755 'hooks/$(1)' '$(TARGET)/$(1)'; \
+	rm -f '$(TARGET)/$(1).d/50-vlan'; \
 fi || exit;
 endef
 

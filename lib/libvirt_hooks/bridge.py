@@ -14,8 +14,7 @@ from functools import cache
 import sh
 
 from . import HookError, log
-from .sysfs import master
-from .sysfs import port_with as port_with_address
+from .sysfs import ports_with
 from .vlans import Vlans, from_bridge
 
 TIMEOUT_SECONDS = 30  # a `bridge` takes milliseconds; one that takes this long is stuck, and is killed
@@ -64,19 +63,22 @@ def port_with(address: str, bridge: str) -> str:
     """Given a tap's address and a bridge, return the name of the bridge's port that owns the address, "" if none does.
 
     Only a permanent entry of the forwarding database is a port's own address: any guest can make the bridge learn any
-    other by sending one frame. Raises HookError if `bridge` fails although such a port is there.
+    other by sending one frame. Raises HookError if `bridge` fails although such a port is there, or if there are two.
     """
+    there = ports_with(address, bridge)
+    if len(there) > 1:
+        raise HookError(f"{' and '.join(there)} on {bridge} have the same address: give one another MAC address")
     try:
         entries = _read(["bridge", "-j", "fdb", "get", address, "br", bridge])
     except HookError:
-        if port_with_address(address, bridge):
+        if there:
             raise
         return ""  # no such entry, or not even the bridge
     for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and entry.get("state") == "permanent" and entry.get("ifname") != bridge:
-            port = str(entry.get("ifname"))
-            return port if master(port) == bridge else ""
-    return port_with_address(address, bridge)  # the bridge's own address is the same, and was there first
+        # the bridge's own address can be the same, and have been there first
+        if isinstance(entry, dict) and entry.get("state") == "permanent" and entry.get("ifname") in (*there, bridge):
+            return there[0] if there else ""
+    return ""
 
 
 def _read(command: list[str]) -> object:

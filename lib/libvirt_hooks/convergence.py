@@ -150,6 +150,8 @@ def _still_there(ticket: Ticket, port: str, index: int) -> None:
     """A tap that goes can come back as another VM's: the commands know it by name only."""
     if not index or sysfs.ifindex(port) != index or sysfs.master(port) != ticket.bridge:
         raise HookError(f"{port} has left {ticket.bridge}")
+    if sysfs.address(port) != tap_address(ticket.mac):
+        raise HookError(f"{port} has not the address of this NIC's tap, {tap_address(ticket.mac)}")
 
 
 def _sleep_until_it_comes(bridge_name: str, address: str, before: dict[str, int], seconds: float) -> None:

@@ -194,7 +194,7 @@ def _child(element: Element, name: str) -> Element | None:
 
 
 def _text(element: Element, name: str) -> str:
-    """Given an element and a child's name, return the child's text without white space around it, "" without child."""
+    """Given an element and a child's name, return the child's text, "" without child."""
     child = _child(element, name)
     if child is None:
         return ""

@@ -115,7 +115,7 @@ def _planned(interface: Interface) -> Nic:
     xml = _network(interface.network) if interface.network else b""
     port = planned_port(interface, xml) if xml else running_port(interface)
     address = tap_address(port.mac)
-    tap = sysfs.port_with(address, port.bridge) if port.bridge else ""
+    tap = next(iter(sysfs.ports_with(address, port.bridge)), "")
     nic = Nic(port, interface.network, tap, None, None, "", refused=False, made_plain=False, ticket=None)
     return _decided(nic, tickets.of(port.bridge, address) if port.bridge else [])
 

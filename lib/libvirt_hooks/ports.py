@@ -27,8 +27,8 @@ def port_created(xml: bytes) -> None:
     if port is None:
         raise HookError("port-created came without a <networkport>: this hook is for libvirt 5.5 or later")
     address, bridge = tap_address(port.mac), port.bridge
-    tap = sysfs.port_with(address, bridge) if bridge else ""
-    known = tickets.of(bridge, address)
+    tap = next(iter(sysfs.ports_with(address, bridge)), "")
+    known = _without_those_of_gone_taps(tickets.of(bridge, address), tap, port.uuid)
     subject = f"{port.vm} {port.mac} {tap or '-'} {port.group or '-'}"
 
     try:
@@ -46,8 +46,6 @@ def port_created(xml: bytes) -> None:
     for other in known:
         if other.uuid == port.uuid:  # said again: the daemon was restarted
             ticket.created = other.created
-        elif not tap:  # of a tap that is gone
-            tickets.remove(other)
     tickets.write(ticket)
     log.info(f"{subject}: to have {to_text(vlans)} on {bridge}")
     try:
@@ -108,6 +106,17 @@ def check_bridge(bridge: str) -> None:
             f"bridge {bridge} does not filter VLANs: turn that on with "
             f"ip link set dev {bridge} type bridge vlan_filtering 1"
         )
+
+
+def _without_those_of_gone_taps(known: list[Ticket], tap: str, uuid: str) -> list[Ticket]:
+    """Given a tap's tickets, the tap or "" and a port's uuid, remove those that nobody has a use for, return the rest.
+
+    A VM that ended without a port leaves one, and it must not count for the next tap with that address.
+    """
+    gone = [other for other in known if not tap and other.uuid != uuid and not has_port(other.network, other.uuid)]
+    for other in gone:
+        tickets.remove(other)
+    return [other for other in known if other not in gone]
 
 
 def _check_packages() -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What libvirtd notes in /run/libvirt, read there because a hook that asks libvirtd itself waits for ever.
 
-The files are libvirt's own affair, though they have not moved in years. Without them every answer is no: the safe one.
+The files are libvirt's own affair, though they have not moved in years. Without them every answer is no.
 """
 
 from __future__ import annotations

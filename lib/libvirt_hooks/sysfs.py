@@ -39,9 +39,9 @@ def address(interface: str) -> str:
     return _read(f"{interface}/address")
 
 
-def port_with(mac: str, bridge: str) -> str:
-    """Given a MAC address and a bridge, return the name of the bridge's port that has the address, "" if none has."""
-    return next((port for port in ports(bridge) if address(port) == mac), "")
+def ports_with(mac: str, bridge: str) -> list[str]:
+    """Given a MAC address and a bridge, return the names of the bridge's ports that have the address: one, or none."""
+    return [port for port in ports(bridge) if address(port) == mac]
 
 
 def interface_with(mac: str, bridge: str) -> str:

@@ -90,8 +90,13 @@ def write(ticket: Ticket) -> None:
 
 def read(file_name: str) -> Ticket:
     """Given a ticket's path, return it; raise HookError if it is damaged, FileNotFoundError if there is none."""
-    with open(file_name, encoding="utf-8", errors="replace") as file:
-        whole, end, seen = file.read().partition(f"\n{END}\n")
+    try:
+        with open(file_name, encoding="utf-8", errors="replace") as file:
+            whole, end, seen = file.read().partition(f"\n{END}\n")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise HookError(f"the ticket {file_name} cannot be read ({error.strerror}): remove it") from error
     found = dict(line.split(" ", 1) for line in whole.split("\n") if " " in line)
     try:
         if not end:

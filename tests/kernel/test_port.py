@@ -169,6 +169,34 @@ def test_an_address_that_another_vms_port_has_is_refused(bridge):
     always(lambda: vlans("vnet5") == DEFAULT, for_seconds=2)
 
 
+def test_two_ports_of_one_address_are_both_left_as_they_are(bridge):
+    """The second comes while the first is waited for: which is which cannot be told."""
+    hook("port-created", port_created())
+    ip("link", "set", "br0", "type", "bridge", "vlan_default_pvid", "0")
+    for name in ("vnet5", "vnet6"):
+        ip("tuntap", "add", name, "mode", "tap")
+        ip("link", "set", name, "address", TAP_MAC)
+    subprocess.run(["ip", "-batch", "-"], input=b"link set vnet5 master br0\nlink set vnet6 master br0\n", check=True)
+
+    eventually(lambda: any("on br0 have the same address: give one another MAC" in line for line in logged()))
+    assert vlans("vnet6") == {}
+
+
+def test_a_ticket_of_a_vm_that_is_gone_does_not_count_for_the_next_tap_of_that_address(bridge, granted):
+    """virsh domif-setlink, then destroy: libvirt says no port-deleted. Another VM with that MAC has no portgroup."""
+    running(bridge, granted)
+    hook("port-deleted", port_created())
+    granted()
+    eventually(lambda: not detached())
+    assert len(tickets()) == 1
+    bridge.remove_tap()
+    hook("port-created", port_created("no-portgroup", uuid=OTHER_UUID))
+    assert tickets() == []
+    bridge.add_tap()
+
+    always(lambda: vlans("vnet0") == DEFAULT, for_seconds=2)
+
+
 def test_a_guest_whose_address_begins_with_fe_has_a_tap_that_begins_with_fa(bridge):
     hook("port-created", port_created(mac=(MAC, TAP_MAC)))
     bridge.add_tap(mac="fa:54:00:00:00:01")

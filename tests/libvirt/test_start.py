@@ -113,6 +113,14 @@ def test_an_address_that_another_vm_has_on_the_bridge_stops_the_start(vm):
     assert vlans(tap_of("web", MAC)) == {46: ACCESS}
 
 
+def test_two_nics_whose_taps_have_one_address_stop_the_start(vm):
+    """libvirt replaces the first byte of the MAC address in the tap's."""
+    vm("web", nic("52:54:00:00:00:01", "zerotier"), nic("50:54:00:00:00:01", "server"), start=False)
+
+    assert "has the same last five bytes on the same bridge: give one another MAC" in virsh_fails("start", "web")
+    nothing_left_behind()
+
+
 def test_a_vm_without_portgroup_starts_whatever_is_wrong(vm):
     ip("link", "set", "br0", "type", "bridge", "vlan_filtering", "0")
     try:

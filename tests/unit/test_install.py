@@ -78,6 +78,16 @@ def test_another_tools_hook_of_that_name_stays(tmp_path, hooks):
     assert (hooks / "network").read_text() == FOREIGN
 
 
+def test_once_the_other_tools_hook_is_gone_ours_is_installed_once(tmp_path, hooks):
+    (hooks / "network").write_text(FOREIGN)
+    make("install", tmp_path)
+    (hooks / "network").unlink()
+    make("install", tmp_path)
+
+    assert (hooks / "network").exists()
+    assert not (hooks / "network.d/50-vlan").exists()
+
+
 def test_another_tools_scripts_in_the_directory_stay(tmp_path, hooks):
     (hooks / "network.d").mkdir()
     (hooks / "network.d/10-firewall").write_text(FOREIGN)

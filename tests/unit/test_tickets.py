@@ -113,6 +113,15 @@ def test_a_foreign_file_is_no_ticket(content):
     assert on_disk() == [(1, False)]
 
 
+def test_a_directory_in_a_tickets_place_is_no_ticket():
+    tickets.write(ticket())
+    os.mkdir(tickets.path(MAC, ticket(2).uuid))
+
+    assert on_disk() == [(1, False)]
+    with pytest.raises(HookError, match="cannot be read"):
+        tickets.read(tickets.path(MAC, ticket(2).uuid))
+
+
 def test_a_ticket_that_cannot_be_written_says_so(directories):
     (directories / "tickets").write_text("a file where the directory should be")
 
