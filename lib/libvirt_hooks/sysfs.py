@@ -40,7 +40,7 @@ def address(interface: str) -> str:
 
 
 def ports_with(mac: str, bridge: str) -> list[str]:
-    """Given a MAC address and a bridge, return the names of the bridge's ports that have it: one at most, if all is well."""
+    """Given a MAC address and a bridge, return the bridge's ports that have it: one at most, if all is well."""
     return [port for port in ports(bridge) if address(port) == mac]
 
 
