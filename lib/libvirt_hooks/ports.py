@@ -7,7 +7,7 @@ What libvirtd waits for ends with the fork. So all that can be refused is refuse
 from __future__ import annotations
 
 import os
-from importlib.machinery import PathFinder
+import sys
 
 from . import HookError, log, missing_package, sysfs, tickets
 from .detach import detached
@@ -122,7 +122,7 @@ def _without_those_of_gone_taps(known: list[Ticket], tap: str, uuid: str) -> lis
 def _check_packages() -> None:
     """Find what is imported and run only after the fork, where its absence could not be told any more."""
     for package in PACKAGES:
-        if PathFinder.find_spec(package) is None:
+        if not any(finder.find_spec(package, None) for finder in sys.meta_path):
             raise HookError(missing_package(package))
     if not any(os.access(f"{directory}/bridge", os.X_OK) for directory in os.environ["PATH"].split(":")):
         raise HookError("bridge is not installed: install it with apt install iproute2 or dnf install iproute")

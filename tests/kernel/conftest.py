@@ -57,6 +57,22 @@ def hook(operation, xml="", path=None, executable=REPOSITORY / "hooks/network", 
     return done
 
 
+def make_bridge_program(directory, lines):
+    """Make a `bridge` that first does these lines of sh, with the commands typed in $typed, then what it should.
+
+    Return a PATH that has it.
+    """
+    program = directory / "bridge"
+    program.write_text(
+        '#!/bin/sh\ntyped=$*; [ "$1" != -batch ] || typed=$(cat)\n'
+        f"{lines}\n"
+        '[ "$1" != -batch ] || exec /usr/sbin/bridge "$@" <<END\n$typed\nEND\n'
+        'exec /usr/sbin/bridge "$@"\n'
+    )
+    program.chmod(0o755)
+    return f"{directory}:/usr/sbin:/usr/bin:/bin"
+
+
 def detached():
     """Return the processes that a hook has left behind, by their ids."""
     found = []
@@ -65,7 +81,7 @@ def detached():
             words = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if words[1:2] == [b"-I"] and words[2].endswith((b"network", b"50-vlan")):  # python3 -I hooks/network
+        if words[1:2] == [b"-IS"] and words[2].endswith((b"network", b"50-vlan")):  # python3 -IS hooks/network
             found.append(int(process.name))
     return found
 
