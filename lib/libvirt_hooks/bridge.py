@@ -14,23 +14,26 @@ from functools import cache
 import sh
 
 from . import HookError, log
-from .sysfs import ports_with
 from .vlans import Vlans, from_bridge
 
 TIMEOUT_SECONDS = 30  # a `bridge` takes milliseconds; one that takes this long is stuck, and is killed
 
 
-def run(command: list[str]) -> str:
-    """Given a command of iproute2, run it without a shell and return its stdout.
+def run(command: list[str], stdin: str = "") -> str:
+    """Given a command of iproute2 and its stdin, run it without a shell and return its stdout.
 
     Raises HookError, with the command and what it said, if it fails, takes too long or is not installed.
     """
     environment = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
     typed = shlex.join(command)
     try:
-        program = sh.Command(command[0])
-        # no pty: there are hosts with none to spare
-        return str(program(*command[1:], _tty_out=False, _timeout=TIMEOUT_SECONDS, _env=environment))
+        # no pty: there are hosts with none to spare; and Python itself leaves no descriptor open to a command
+        program = sh.Command(command[0]).bake(_env=environment, _tty_out=False, _close_fds=False)
+        # a file, not a pipe: whoever kills us half way must not leave a line that is cut to "vid 4"
+        with open(os.memfd_create("stdin"), "w+", encoding="ascii") as file:
+            file.write(stdin)
+            file.seek(0)
+            return str(program(*command[1:], _in=file, _timeout=TIMEOUT_SECONDS))
     except sh.CommandNotFound as error:
         raise HookError(f"{command[0]} is not installed: install iproute2") from error
     except sh.TimeoutException as error:
@@ -42,10 +45,18 @@ def run(command: list[str]) -> str:
         raise HookError(f"{typed}: cannot be run: {error}") from error
 
 
-def change(command: list[str], subject: str) -> None:
-    """Given a command that changes something and what its log line begins with, log it and run it, as run() does."""
-    log.info(f"{subject}: + {shlex.join(command)}")
-    run(command)
+def change(commands: list[list[str]], subject: str) -> None:
+    """Given commands of one program and what their log lines begin with, log them and run them, as run() does.
+
+    Several are one `bridge -batch` or `ip -batch`, which stops at the first that fails. It looks names up once: if the
+    port goes half way, and its name comes back as another VM's, the rest does not reach that one (lib/ll_map.c).
+    """
+    for command in commands:
+        log.info(f"{subject}: + {shlex.join(command)}")
+    if len(commands) == 1:
+        run(commands[0])
+    elif commands:
+        _run_batch(commands)
 
 
 def vlans_of(port: str) -> Vlans:
@@ -59,26 +70,14 @@ def vlans_of_all() -> dict[str, Vlans]:
     return {str(entry.get("ifname")): from_bridge([entry]) for entry in shown} if isinstance(shown, list) else {}
 
 
-def port_with(address: str, bridge: str) -> str:
-    """Given a tap's address and a bridge, return the name of the bridge's port that owns the address, "" if none does.
-
-    Only a permanent entry of the forwarding database is a port's own address: any guest can make the bridge learn any
-    other by sending one frame. Raises HookError if `bridge` fails although such a port is there, or if there are two.
-    """
-    there = ports_with(address, bridge)
-    if len(there) > 1:
-        raise HookError(f"{' and '.join(there)} on {bridge} have the same address: give one another MAC address")
+def _run_batch(commands: list[list[str]]) -> None:
     try:
-        entries = _read(["bridge", "-j", "fdb", "get", address, "br", bridge])
-    except HookError:
-        if there:
+        run([commands[0][0], "-batch", "-"], "".join(f"{shlex.join(command[1:])}\n" for command in commands))
+    except HookError as error:
+        said, failed, line = str(error).rpartition(" Command failed -:")
+        if not failed or not line.isdigit():
             raise
-        return ""  # no such entry, or not even the bridge
-    for entry in entries if isinstance(entries, list) else ():
-        # the bridge's own address can be the same, and have been there first
-        if isinstance(entry, dict) and entry.get("state") == "permanent" and entry.get("ifname") in (*there, bridge):
-            return there[0] if there else ""
-    return ""
+        raise HookError(f"{shlex.join(commands[int(line) - 1])}: {said.partition(': ')[2]}") from error
 
 
 def _read(command: list[str]) -> object:

@@ -109,11 +109,9 @@ def _make_right(nic: Nic, dry_run: bool) -> None:
     if ticket is None:  # it started before the hooks were there: from now on they care for it as for any other
         ticket = tickets.new(nic.port, nic.network, nic.wanted, live=False)
         tickets.write(ticket)
-    for command in put_back:
-        _print_and_type(command, subject)
+    _print_and_type(put_back, subject)
     join(ticket, nic.tap, _print_and_type)
-    for command in set_up:
-        _print_and_type(command, subject)
+    _print_and_type(set_up, subject)
 
 
 def _put_back(nic: Nic) -> tuple[list[list[str]], list[list[str]]]:
@@ -155,9 +153,10 @@ def _names(nic: Nic) -> set[str]:
     return {nic.port.vm, nic.port.vm_uuid}
 
 
-def _print_and_type(command: list[str], subject: str) -> None:
-    print(shlex.join(command), flush=True)
-    bridge.change(command, subject)
+def _print_and_type(commands: list[list[str]], subject: str) -> None:
+    for command in commands:
+        print(shlex.join(command), flush=True)
+    bridge.change(commands, subject)
 
 
 def _complain(message: str) -> None:

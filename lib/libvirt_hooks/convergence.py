@@ -29,11 +29,11 @@ from .hookdata import tap_address
 from .tickets import Ticket
 from .vlans import commands, to_text
 
-Change = Callable[[list[str], str], None]  # types a command, given that and what its log line begins with
+Change = Callable[[list[list[str]], str], None]  # types commands, given them and what their log lines begin with
 
 WAIT_SECONDS = 300  # between port-created and the tap lies whatever libvirt does first: PCI resets, storage, a TPM
 WATCH_SECONDS = 10  # libvirt 9 takes a tap off the bridge and puts it back within a second of a live change
-JOIN_SECONDS = 150  # as long as one look may take: five commands, each of bridge.TIMEOUT_SECONDS
+JOIN_SECONDS = 90  # as long as one look may take: three commands, each of bridge.TIMEOUT_SECONDS
 
 
 def follow(bridge_name: str, address: str, live: bool) -> None:
@@ -82,7 +82,7 @@ def look(bridge_name: str, address: str, watch_until: float) -> str:
         if ticket is None:
             return "libvirt has not decided yet" if known else ""
         if ticket.vlans is not None:
-            port = bridge.port_with(address, bridge_name)
+            port = sysfs.port_with(address, bridge_name)
             if port:
                 try:
                     make_right(ticket, port)
@@ -136,9 +136,8 @@ def make_right(ticket: Ticket, port: str, change: Change = bridge.change) -> Non
     subject = tickets.subject(ticket, port)
     index = sysfs.ifindex(port)
     to_type = commands(port, bridge.vlans_of(port), ticket.vlans)
-    for command in to_type:
-        _still_there(ticket, port, index)
-        change(command, subject)
+    _still_there(ticket, port, index)
+    change(to_type, subject)
     have = bridge.vlans_of(port) if to_type else ticket.vlans
     _still_there(ticket, port, index)
     if have != ticket.vlans:

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import os
 
+from . import HookError
+
 NET = "/sys/class/net"
+
+_addresses: dict[tuple[str, int], str] = {}  # of ports by name and number, for ports_with()
 
 
 def bridge_exists(bridge: str) -> bool:
@@ -40,8 +44,29 @@ def address(interface: str) -> str:
 
 
 def ports_with(mac: str, bridge: str) -> list[str]:
-    """Given a MAC address and a bridge, return the bridge's ports that have it: one at most, if all is well."""
-    return [port for port in ports(bridge) if address(port) == mac]
+    """Given a MAC address and a bridge, return the bridge's ports that have it: one at most, if all is well.
+
+    A process reads each port's address once, as long as it stays on the bridge: there can be a thousand.
+    """
+    found = []
+    for port in ports(bridge).items():
+        if port not in _addresses:
+            _addresses[port] = address(port[0])
+        if _addresses[port] == mac:
+            found.append(port[0])
+    return found
+
+
+def port_with(mac: str, bridge: str) -> str:
+    """Given a tap's address and a bridge, return the bridge's port that has it, "" if none has.
+
+    It is the port's own, a permanent entry of the forwarding database; a guest can make the bridge learn any other by
+    sending one frame. Raises HookError if two ports have it.
+    """
+    found = ports_with(mac, bridge)
+    if len(found) > 1:
+        raise HookError(f"{' and '.join(found)} on {bridge} have the same address: give one another MAC address")
+    return found[0] if found else ""
 
 
 def interface_with(mac: str, bridge: str) -> str:
@@ -68,7 +93,12 @@ def master(interface: str) -> str:
 
 def _read(path: str) -> str:
     try:
-        with open(f"{NET}/{path}", encoding="ascii") as file:
-            return file.read().strip()
+        descriptor = os.open(f"{NET}/{path}", os.O_RDONLY)  # open() asks the kernel four times as much
     except OSError:  # it went away meanwhile
         return ""
+    try:
+        return os.read(descriptor, 4096).decode("ascii").strip()  # source: Linux, sysfs.rst: a page at most
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)

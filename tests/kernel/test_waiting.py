@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import MAC, REPOSITORY, TICKETS, UUID, detached, hook, logged, port_created, tickets
+from conftest import MAC, REPOSITORY, TICKETS, UUID, detached, hook, logged, make_bridge_program, port_created, tickets
 from iproute import ACCESS, eventually, vlans
 
 ABOUT = f"web {MAC} - zerotier"
@@ -29,19 +29,17 @@ def failing(tmp_path):
     """Give a PATH with a `bridge` that cannot change anything until failing.mend() is called."""
 
     class Failing:
-        path = f"{tmp_path}:/usr/bin:/bin"
         broken = tmp_path / "broken"
+        path = make_bridge_program(
+            tmp_path,
+            f'[ ! -e {tmp_path}/broken ] || case "$typed " in *" add "*|*" del "*)\n'
+            '  echo "RTNETLINK answers: Operation not permitted" >&2\n'
+            '  [ "$1" != -batch ] || echo "Command failed -:1" >&2\n  exit 2\nesac',
+        )
 
         def mend(self):
             self.broken.unlink()
 
-    program = tmp_path / "bridge"
-    program.write_text(
-        f'#!/bin/sh\ncase "$* " in *" add "*|*" del "*)\n'
-        f'  [ ! -e {tmp_path}/broken ] || {{ echo "RTNETLINK answers: Operation not permitted" >&2; exit 2; }}\n'
-        'esac\nexec /usr/sbin/bridge "$@"\n'
-    )
-    program.chmod(0o755)
     Failing.broken.touch()
     return Failing()
 
