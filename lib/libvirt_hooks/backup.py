@@ -82,7 +82,7 @@ def directory_name(of: Definition) -> str:
     """
     readable = "".join(c if c.isalnum() or c in "._+@-" else "_" for c in of.name)
     readable = "_" + readable[1:] if readable[:1] in (".", "-") else readable
-    return readable.encode(errors="replace")[:NAME_MAX_BYTES].decode(errors="ignore") + f".{of.uuid}"
+    return readable.encode()[:NAME_MAX_BYTES].decode(errors="ignore") + f".{of.uuid}"
 
 
 def file_name(now_ns: int, newest: str) -> str:

@@ -90,8 +90,8 @@ def _port(nic: Interface, plug: str, bridge: str, has_vlan: bool, has_virtualpor
 
 
 def _interface(vm: str, vm_uuid: str, element: Element) -> Interface:
-    source, tap = _attributes(element.find("source")), _attributes(element.find("target")).get("dev", "")
-    port_uuid, bridge = source.get("portid", ""), source.get("bridge", "")
+    source, tap = _attributes(element.find("source")), _attributes(element.find("target")).get("dev")
+    port_uuid, bridge = source.get("portid"), source.get("bridge")
     return Interface(
         vm=vm,
         vm_uuid=vm_uuid,

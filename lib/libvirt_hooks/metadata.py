@@ -28,7 +28,7 @@ def vlan_lists(metadata: Element | None) -> dict[str, Element]:
     for block in ours:
         _check(block, "portgroups", "<metadata>")
         for portgroup in _elements(block):
-            name = _check(portgroup, "portgroup", "<portgroups>", "name").get("name", "")
+            name = _check(portgroup, "portgroup", "<portgroups>", "name").get("name")
             if not name:
                 raise HookError("<portgroup> in the network's <metadata> has no name: give it one")
             if name in found:

@@ -101,7 +101,7 @@ def read(file_name: str) -> Ticket:
     try:
         if not end:
             raise ValueError("it is cut short")
-        right = [line.split(" ") for line in seen.split("\n") if line.startswith("right ")]
+        right = [line.split() for line in seen.split("\n") if line.startswith("right ")]
         return Ticket(
             **{name: found[name] for name in TEXTS},
             vlans=None if found["vlans"] == LEFT_ALONE else from_text(found["vlans"]),

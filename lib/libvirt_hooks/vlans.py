@@ -95,14 +95,13 @@ def from_text(text: str) -> Vlans:
 
 
 def ranges(vlans: Vlans) -> list[tuple[str, str]]:
-    """Given VLANs, return (VIDs, flags) in order, neighbours of equal flags as "2-4094", the PVID always on its own.
+    """Given VLANs, return (VIDs, flags) in order, neighbours of equal flags as "2-4094".
 
-    `bridge` refuses a range of one ("5-5") and a range with pvid.
+    `bridge` refuses a range of one ("5-5"), and one with pvid: a port has one PVID, so that is always on its own.
     """
     runs: list[list[int]] = []
     for vid in sorted(vlans):
-        follows = runs and runs[-1][-1] == vid - 1 and vlans[vid] == vlans[vid - 1] and "pvid" not in vlans[vid]
-        if follows:
+        if runs and runs[-1][-1] == vid - 1 and vlans[vid] == vlans[vid - 1]:
             runs[-1].append(vid)
         else:
             runs.append([vid])

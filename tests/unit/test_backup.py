@@ -3,6 +3,8 @@
 
 import errno
 import os
+import re
+import time
 import unicodedata
 from pathlib import Path
 
@@ -50,6 +52,30 @@ def test_a_definition_is_saved_once_until_it_changes(lines):
     ]
 
 
+@pytest.mark.parametrize(
+    ("saved", "changed"),
+    [
+        (domain().replace(b"<memory>", b"<vcpu>2</vcpu><memory>"), "memory, vcpu"),
+        (domain(32).replace(b">\n", b">"), "its layout only"),
+        (b"spoilt by somebody", "the saved one cannot be read"),
+    ],
+)
+def test_the_log_says_what_has_changed_since(saved, changed, lines):
+    backup.save_definition("qemu", domain())
+    files()[0].write_bytes(saved)
+    backup.save_definition("qemu", domain(32))
+
+    assert lines[-1].startswith(f"web: changed since {files()[0]} ({changed}), saved as {files()[1]}; ")
+
+
+def test_a_clock_that_was_set_back_does_not_make_the_newest_definition_an_old_one(monkeypatch):
+    for year, memory in ((56, 16), (55, 32), (54, 16)):
+        monkeypatch.setattr(time, "time_ns", lambda year=year: year * 365 * 86400 * 10**9)
+        backup.save_definition("qemu", domain(memory))
+
+    assert [file.read_bytes() for file in files()] == [domain(16), domain(32), domain(16)]
+
+
 def test_only_the_owner_can_read_it():
     backup.save_definition("qemu", domain())
 
@@ -70,10 +96,19 @@ def test_a_persistent_vm_is_saved_as_libvirt_keeps_it(tmp_path):
 def test_a_transient_vm_is_saved_as_it_was_started_without_its_id(tmp_path):
     (tmp_path / "qemu").mkdir()
     (tmp_path / "qemu" / "web.xml").write_bytes(domain(uuid=OTHER_UUID))  # another's, of the same name
+    transient = domain().replace(b"<domain type", b"<domain  type")  # byte for byte but for the id
     for number in (b"5", b"6"):
-        backup.save_definition("qemu", domain().replace(b"type='qemu'", b"type='qemu' id='" + number + b"'"))
+        backup.save_definition("qemu", transient.replace(b"type='qemu'", b"type='qemu' id='" + number + b"'"))
 
-    assert [file.read_bytes() for file in files()] == [domain()]
+    assert [file.read_bytes() for file in files()] == [transient]
+
+
+def test_a_name_leads_to_no_file_outside_libvirts_own(tmp_path):
+    (tmp_path / "qemu").mkdir()
+    (tmp_path / "elsewhere.xml").write_bytes(domain(memory=1))  # has the right uuid
+    backup.save_definition("qemu", domain(name="../elsewhere"))
+
+    assert [file.read_bytes() for file in files(name="_._elsewhere")] == [domain(name="../elsewhere")]
 
 
 def test_a_network_is_saved_from_what_its_hook_is_given():
@@ -83,6 +118,14 @@ def test_a_network_is_saved_from_what_its_hook_is_given():
 
     assert saved.read_bytes().startswith(b"<network>\n    <name>br0</name>")
     assert saved.read_bytes().endswith(b"</network>\n")
+
+
+def test_a_network_with_another_programs_network_in_its_metadata_is_saved_whole():
+    network = f"<network>\n<name>lan</name><uuid>{UUID}</uuid><metadata>{{}}</metadata>\n</network>\n"
+    network = network.format("<network xmlns='urn:x'><network/></network>")
+    backup.save_network(f"<hookData>\n{network}</hookData>".encode())
+
+    assert [file.read_text() for file in files("network", "lan")] == [network]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +149,24 @@ def test_what_cannot_be_read_is_a_line_in_the_log(xml, lines):
     backup.save_definition("qemu", xml)
 
     (line,) = lines
-    assert "not backed up" in line
+    assert line.startswith("?: not backed up: ")
+
+
+def test_a_damaged_configuration_of_libvirts_is_named_in_the_log(tmp_path, lines):
+    (tmp_path / "qemu").mkdir()
+    (tmp_path / "qemu" / "web.xml").write_bytes(domain()[:-20])
+    backup.save_definition("qemu", domain())
+
+    assert lines == [f"web: not backed up: {tmp_path}/qemu/web.xml is damaged"]
+
+
+def test_a_mistake_of_ours_is_a_line_in_the_log_that_says_where(lines):
+    backup.save_definition("no such kind", domain())
+
+    (line,) = lines
+    assert re.fullmatch(
+        r"web: not backed up: unexpected, please report it: backup\.py:[0-9]+: KeyError: 'no such kind'", line
+    )
 
 
 def test_a_full_disk_leaves_what_was_saved_before(lines, monkeypatch):
@@ -164,6 +224,22 @@ def test_a_directory_name_is_one_safe_component(name):
     assert directory.endswith(f".{UUID}")
 
 
+@pytest.mark.parametrize(
+    ("name", "readable"),
+    [
+        ("web-1.example_com@a+b", "web-1.example_com@a+b"),
+        ("naïve", "naïve"),
+        ("a b/c", "a_b_c"),
+        ("..", "_."),
+        (".hidden", "_hidden"),
+        ("-rf", "_rf"),
+        ("a" + "ü" * 200, "a" + "ü" * 99),  # 201 bytes would be one too many, and half a letter none
+    ],
+)
+def test_a_directory_name_can_be_read(name, readable):
+    assert backup.directory_name(Definition(name=name, uuid=UUID)) == f"{readable}.{UUID}"
+
+
 @given(NAMES, NAMES)
 def test_no_two_vms_share_a_directory(one, other):
     ours = backup.directory_name(Definition(name=one, uuid=UUID))
@@ -200,3 +276,27 @@ def test_other_files_in_the_directory_are_left_alone(lines):
 
 def test_a_file_name_says_when():
     assert backup.file_name(1795371130000000005, "") == "20261122T181210.000000005Z.xml"
+
+
+@pytest.mark.parametrize(
+    ("newest", "name"),
+    [
+        ("20261122T181210.000000005Z.xml", "20261122T181210.000000006Z.xml"),
+        ("20261231T235959.999999999Z.xml", "20270101T000000.000000000Z.xml"),
+    ],
+)
+def test_a_clock_that_was_set_back_gives_the_next_nanosecond(newest, name):
+    assert backup.file_name(0, newest) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "20261122T181210Z.xml",
+        "20261122T181210.000000005Z.xml.bak",
+        "XXXXXXXXTXXXXXX.XXXXXXXXXZ.xml",
+        "٢0261122T181210.000000005Z.xml",  # digits, but not ours
+    ],
+)
+def test_another_files_name_is_not_taken_for_ours(name):
+    assert not backup.is_file_name(name)

@@ -23,6 +23,8 @@ def test_a_port_created_has_the_network_and_the_port():
     assert network.name == "br0"
     assert network.portgroups == ["server-3", "zerotier-46", "slow"]
     assert network.port.vm == "web"
+    assert f"<uuid>{network.port.vm_uuid}</uuid>".encode() in captured("network-port-created-zerotier")
+    assert network.port.vm_uuid != network.port.uuid
     assert network.port.mac == "52:54:00:00:00:01"
     assert network.port.group == "zerotier"
     assert (network.port.plug, network.port.bridge) == ("bridge", "br0")
@@ -69,6 +71,27 @@ def test_a_vlan_or_a_virtualport_of_the_port_is_seen():
     assert "<virtualport>" in left_alone(virtualport)
 
 
+PORT = "<hookData><network/><networkport><uuid>caa15290-e4fa-4d2b-a36b-68e22861b043</uuid>{}</networkport></hookData>"
+
+
+def test_a_port_of_which_libvirt_says_little_has_little():
+    port = hookdata.parse_network(PORT.format("<mac address='52:54:00:AB:CD:EF'/>").encode()).port
+
+    assert (port.vm, port.vm_uuid, port.group, port.plug, port.bridge) == ("", "", "", "", "")
+    assert port.mac == "52:54:00:ab:cd:ef"
+
+
+def test_a_port_without_a_mac_address_is_refused():
+    with pytest.raises(HookError, match="'' is no MAC address"):
+        hookdata.parse_network(PORT.format("").encode())
+
+
+def test_a_text_may_be_written_in_several_ways():
+    network = hookdata.parse_network(b"<hookData><network><name>a&lt;<![CDATA[b]]></name></network></hookData>")
+
+    assert network.name == "a<b"
+
+
 def test_portgroups_in_metadata_are_not_the_networks():
     xml = captured("network-port-created-zerotier")
     foreign = b"<metadata><x:y xmlns:x='urn:x'><portgroup name='zerotier-47'/></x:y></metadata><forward"
@@ -91,6 +114,28 @@ def test_a_domain_that_is_only_prepared_has_no_nics_yet():
     assert hookdata.parse_nics(captured("qemu-prepare")) == []
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        # a bridge of the host's, no libvirt network's: no hook has been called for it
+        b"<interface><mac address='52:54:00:00:00:09'/><source bridge='br0'/><target dev='vnet9'/></interface>",
+        b"<interface><mac address='52:54:00:00:00:09'/></interface>",  # type='user'
+        b"<interface><mac address='52:54:00:00:00:09'/><source portid='x'/></interface>",  # a hostdev has no tap
+    ],
+)
+def test_a_nic_that_is_no_port_with_a_tap_is_passed_over(other):
+    xml = captured("qemu-start")
+    with_other = xml.replace(b"<interface", other + b"<interface", 1)
+
+    assert with_other != xml
+    assert hookdata.parse_nics(with_other) == hookdata.parse_nics(xml)
+
+
+def test_a_domain_without_devices_has_no_nics():
+    assert hookdata.parse_nics(b"<domain><name>web</name></domain>") == []
+
+
+NETWORK = b"<hookData><network><name>lan</name></network></hookData>"
 BOMB = b"""<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]><hookData><network><name>&b;</name>"""
 
 
@@ -103,15 +148,19 @@ BOMB = b"""<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">
         b"not XML",
         b"\xff\xfe\x00",
         b"<hookData/>",
-        b"<?xml version='1.0' encoding='no-such-encoding'?><hookData/>",
-        b"<!DOCTYPE x SYSTEM 'file:///etc/passwd'><hookData/>",
-        b"<!DOCTYPE x><hookData/>",
-        BOMB,
+        b"<?xml version='1.0' encoding='no-such-encoding'?>" + NETWORK,
+        b"<!DOCTYPE x SYSTEM 'file:///etc/passwd'>" + NETWORK,
+        b"<!DOCTYPE x>" + NETWORK,
+        BOMB + b"</network></hookData>",
     ],
 )
 def test_xml_that_is_broken_or_hostile_is_refused(xml):
     with pytest.raises(HookError, match="on stdin"):
         hookdata.parse_network(xml)
+
+
+def test_the_same_without_what_is_wrong_with_it_is_read():
+    assert hookdata.parse_network(NETWORK).name == "lan"
 
 
 @given(st.binary())
@@ -138,7 +187,7 @@ def test_what_is_no_interface_name_is_refused(name):
         hookdata.checked_interface(name)
 
 
-@pytest.mark.parametrize("name", ["br0", "-x", "fifteen-letters", "vnet0.46", "brücke"])
+@pytest.mark.parametrize("name", ["br0", "b", "-x", "fifteen-letters", "vnet0.46", "brücke"])
 def test_what_the_kernel_takes_is_an_interface_name(name):
     assert hookdata.checked_interface(name) == name
 

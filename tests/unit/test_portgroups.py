@@ -83,10 +83,12 @@ def test_a_portgroup_that_cannot_work_is_refused(group, portgroups, says):
         ({"group": "my-net"}, ["my-net"], "portgroup my-net names no VID"),
         ({"group": "all"}, ["all"], "portgroup all names no VID"),
         ({"has_vlan": True}, ["zerotier-46"], "it has a <vlan>"),
-        ({"has_virtualport": True}, ["zerotier-46"], "it has a <virtualport>"),
+        ({"has_virtualport": True}, ["zerotier-46"], "it has a <virtualport>, so it is no port of a Linux bridge"),
         ({"plug": "direct", "bridge": ""}, ["zerotier-46"], "its plug is direct, no Linux bridge"),
         ({"plug": "hostdev-pci", "bridge": ""}, ["zerotier-46"], "its plug is hostdev-pci, no Linux bridge"),
         ({"plug": "", "bridge": ""}, ["zerotier-46"], "its plug is none, no Linux bridge"),
+        ({"plug": "direct"}, ["zerotier-46"], "its plug is direct, no Linux bridge"),  # whatever bridge it names
+        ({"bridge": ""}, ["zerotier-46"], "its plug is bridge, no Linux bridge"),  # but it names none
     ],
 )
 def test_a_port_that_is_not_ours_is_left_alone(changes, portgroups, reason):

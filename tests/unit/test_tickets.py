@@ -2,10 +2,12 @@
 """Tickets: what is written is read, and which of several counts."""
 
 import os
+import time
 
 import pytest
 
-from libvirt_hooks import HookError, statefiles, sysfs, tickets
+from libvirt_hooks import HookError, log, statefiles, sysfs, tickets
+from libvirt_hooks.hookdata import Port
 from libvirt_hooks.tickets import LIVE_GRACE_SECONDS, RELEASED, Ticket
 from libvirt_hooks.vlans import access, every
 
@@ -67,6 +69,28 @@ def test_a_ticket_is_read_as_it_was_written(changes):
     assert os.stat(tickets.path(one.mac, one.uuid)).st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_a_new_ticket_says_what_libvirt_has_asked_for_and_when(live):
+    names = {"uuid": ticket().uuid, "vm": "web", "vm_uuid": ticket().vm_uuid, "group": "zerotier"}
+    before = time.monotonic()
+    new = tickets.new(Port(mac=MAC, bridge="br0", plug="bridge", **names), "lan", access(46), live)
+
+    assert before <= new.created <= time.monotonic()
+    assert new == ticket(live=live, created=new.created)
+
+
+@pytest.mark.parametrize(
+    ("group", "port", "says"),
+    [
+        ("zerotier", ("vnet3",), f"web {MAC} vnet3 zerotier"),
+        ("zerotier", (), f"web {MAC} - zerotier"),  # its tap is yet to come
+        ("", ("vnet3",), f"web {MAC} vnet3 -"),
+    ],
+)
+def test_a_log_line_about_a_ticket_always_begins_with_four_words(group, port, says):
+    assert tickets.subject(ticket(group=group), *port) == says
+
+
 def test_a_value_cannot_forge_a_line_of_a_ticket():
     tickets.write(ticket(vm="web\nvlans 1 pvid untagged\nend\n"))
 
@@ -76,9 +100,9 @@ def test_a_value_cannot_forge_a_line_of_a_ticket():
 def test_what_was_seen_right_is_in_the_ticket_until_it_is_written_anew():
     one = ticket()
     tickets.write(one)
-    tickets.mark_right(one, "vnet3", 7)
-    tickets.mark_right(one, "vnet3", 8)
-    assert tickets.read(tickets.path(MAC, one.uuid)).right == ("vnet3", 8)
+    for port in [("vnet3", 7), ("vnet4", 8), ("vnet5", 9)]:
+        tickets.mark_right(one, *port)
+        assert tickets.read(tickets.path(MAC, one.uuid)).right == port
 
     tickets.write(one)
     assert tickets.read(tickets.path(MAC, one.uuid)).right is None
@@ -99,7 +123,7 @@ def test_a_ticket_cut_short_is_damaged_not_believed(length):
         assert len(opened.read()) > length
         opened.truncate(length)
 
-    with pytest.raises(HookError, match="damaged"):
+    with pytest.raises(HookError, match=r"is damaged \(it is cut short\): remove it and restart the VM"):
         tickets.read(file)
     assert tickets.of("br0", TAP) == []
 
@@ -122,6 +146,22 @@ def test_a_directory_in_a_tickets_place_is_no_ticket():
         tickets.read(tickets.path(MAC, ticket(2).uuid))
 
 
+def test_a_ticket_that_is_being_written_does_not_count_yet(directories):
+    tickets.write(ticket(1))
+    whole = (directories / "tickets" / f"{TAP}.{ticket(1).uuid}").read_bytes()
+    (directories / "tickets" / f"{TAP}.{ticket(2).uuid}.new").write_bytes(whole)
+
+    assert on_disk() == [(1, False)]
+
+
+def test_a_ticket_that_goes_while_the_directory_is_read_hides_no_other(directories):
+    tickets.write(ticket(2))
+    # listed, and not there when it is opened
+    (directories / "tickets" / f"{TAP}.{ticket(1).uuid}").symlink_to("/nonexistent/ticket")
+
+    assert on_disk() == [(2, False)]
+
+
 def test_a_ticket_that_cannot_be_written_says_so(directories):
     (directories / "tickets").write_text("a file where the directory should be")
 
@@ -130,7 +170,7 @@ def test_a_ticket_that_cannot_be_written_says_so(directories):
 
 
 ANNOUNCED = {"live": True, "created": NOW - LIVE_GRACE_SECONDS + 1}
-STOOD = {"live": True, "created": NOW - LIVE_GRACE_SECONDS - 1}
+STOOD = {"live": True, "created": NOW - LIVE_GRACE_SECONDS}
 
 
 @pytest.mark.parametrize(
@@ -198,26 +238,48 @@ def test_a_port_that_libvirt_forgot_gives_way_to_a_younger_one(directories):
     """virsh net-destroy forgets ports without a word: their files in /run/libvirt go, no port-deleted comes."""
     ports = directories / "libvirt" / "network" / "lan" / "ports"
     ports.mkdir(parents=True)
-    for number in (1, 2):
+    for number in (1, 2, 3):
         tickets.write(ticket(number))
         (ports / f"{ticket(number).uuid}.xml").touch()
-    assert len(tickets.without_forgotten(tickets.of("br0", TAP))) == 2
+    assert len(tickets.without_forgotten(tickets.of("br0", TAP))) == 3
 
-    (ports / f"{ticket(1).uuid}.xml").unlink()
-    assert [t.uuid for t in tickets.without_forgotten(tickets.of("br0", TAP))] == [ticket(2).uuid]
-    assert on_disk() == [(2, False)]
+    for number in (1, 2):
+        (ports / f"{ticket(number).uuid}.xml").unlink()
+    assert [t.uuid for t in tickets.without_forgotten(tickets.of("br0", TAP))] == [ticket(3).uuid]
+    assert on_disk() == [(3, False)]
+
+
+def test_the_youngest_port_is_not_forgotten_though_libvirt_has_not_noted_it_yet():
+    tickets.write(ticket(1))
+    tickets.without_forgotten(tickets.of("br0", TAP))
+
+    assert on_disk() == [(1, False)]
 
 
 def test_sweeping_removes_only_what_nobody_has_a_use_for(directories):
     ports = directories / "libvirt" / "network" / "lan" / "ports"
     ports.mkdir(parents=True)
-    (directories / "net" / "vnet4").mkdir()
-    (directories / "net" / "vnet4" / "address").write_text("fe:54:00:00:00:04\n")
+    # a bridge without an address of its own has that of one of its ports
+    for name, address in (("vnet4", "fe:54:00:00:00:04"), ("br0", "fe:54:00:00:00:01")):
+        (directories / "net" / name).mkdir()
+        (directories / "net" / name / "address").write_text(f"{address}\n")
     (ports / f"{ticket(2).uuid}.xml").touch()
     tickets.write(ticket(1, mac="52:54:00:00:00:01", created=-1e6))
     tickets.write(ticket(2, mac="52:54:00:00:00:02", created=-1e6))  # libvirt has it
     tickets.write(ticket(3, mac="52:54:00:00:00:03", created=1e9))  # young
     tickets.write(ticket(4, mac="52:54:00:00:00:04", created=-1e6))  # its tap lives
+    tickets.write(ticket(5, mac="52:54:00:00:00:05", created=-1e6))
     tickets.sweep(older_than_seconds=300)
 
     assert sorted(name[-1] for name in os.listdir(tickets.DIRECTORY)) == ["2", "3", "4"]
+
+
+def test_what_else_is_in_the_directory_is_no_word_in_the_log(directories, monkeypatch):
+    said = []
+    monkeypatch.setattr(log, "warning", said.append)
+    tickets.write(ticket())
+    (directories / "tickets" / "lock").touch()
+    (directories / "tickets" / f"{TAP}.{ticket(2).uuid}.new").touch()
+    tickets.sweep(older_than_seconds=300)
+
+    assert said == []

@@ -12,7 +12,7 @@ from jsonschema import validate
 
 from libvirt_hooks import HookError, command, installation
 from libvirt_hooks.hookdata import Port
-from libvirt_hooks.interfaces import network_of, parse_domain, planned_port, running_port
+from libvirt_hooks.interfaces import Interface, network_of, parse_domain, planned_port, running_port
 from libvirt_hooks.inventory import MADE_PLAIN, Bridge, Nic
 from libvirt_hooks.portgroups import why_left_alone
 from libvirt_hooks.table import in_short, to_json, to_table
@@ -73,6 +73,14 @@ TRUNK = {10: "pvid untagged", 20: "", 30: "", 31: ""}
         ([nic(TRUNK, TRUNK, vm="db"), nic()], br0(eth0={20: ""}, eth1={}), ["br0: no uplink (eth0, eth1) carries VLAN "
          "10, 30-31, 46 of db, web: bridge vlan add dev UPLINK vid VID master for each that is to leave this host"]),
         ([nic(every(1), every(1), group="all")], br0(eth0=access(1)), []),  # in every VLAN: in none in particular
+        ([nic(every(1), every(1))], br0(eth0=access(1)), []),  # by a list of its own
+        ([nic(bridge="br1")], br0(eth0=access(1)), []),  # another bridge's
+        # what it is to have counts: sync will give it that
+        ([nic(found=access(1))], br0(eth0=access(1)), [f"web {MAC} vnet0 zerotier: has 1 pvid untagged instead of "
+         "46 pvid untagged on br0: libvirt-vlan sync web", "br0: no uplink (eth0) carries VLAN 46 of web: "
+         "bridge vlan add dev eth0 vid VID master for each that is to leave this host"]),
+        # a VM that libvirt has not yet given a tap
+        ([nic(**REFUSED, tap="", group="")], br0(), [f"web {MAC} - -: network lan defines no portgroup 'x'"]),
         ([nic(**LEFT_ALONE, found=access(5))], br0(eth0=access(1)), ["br0: no uplink (eth0) carries VLAN 5 of web: "
          "bridge vlan add dev eth0 vid VID master for each that is to leave this host"]),  # set by libvirt itself, say
         ([nic()], br0("bridge br0 does not filter VLANs"), ["bridge br0 does not filter VLANs"]),
@@ -85,13 +93,24 @@ def test_check_finds_what_the_hooks_cannot_see(nics, bridge, says):
     assert problems(nics, [bridge]) == says
 
 
+def test_check_says_all_that_is_wrong_at_once():
+    lines = problems([nic(found={}), nic(made_plain=True, vm="db")], [br0("no bridge br0"), br0(eth0={})])
+
+    assert [line.split()[0] for line in lines] == ["web", "db", "no", "br0:"]
+
+
 @pytest.mark.parametrize(
     ("nics", "bridge", "says"),
     [
         (
             [nic(), nic(**LEFT_ALONE, found=access(1), vm="guest")],
             br0(eth0={}),
-            "br0: in VLAN 1 without a portgroup: guest",
+            "br0: in VLAN 1 without a portgroup: guest: if that is not meant, ip link set dev br0 type bridge ",
+        ),
+        (
+            [nic(), *(nic(**LEFT_ALONE, found=access(1), vm=vm) for vm in ("b", "a", "b"))],
+            br0(eth0={}),
+            "br0: in VLAN 1 without a portgroup: a, b: if",
         ),
         ([nic(), nic(**LEFT_ALONE, found={}, vm="guest")], br0(default_pvid=0, eth0={}), ""),  # strict
         ([nic(), nic(**LEFT_ALONE, found=access(5))], br0(eth0={}), ""),  # has VLANs of its own
@@ -106,6 +125,12 @@ def test_notes_say_what_may_be_meant(nics, bridge, says):
 
     assert len(found) == bool(says)
     assert "".join(found).startswith(says)
+
+
+def test_a_bridge_without_portgroups_hides_no_note_on_the_next():
+    others = Bridge("br1", "", 1, {})
+
+    assert notes([nic(**LEFT_ALONE, bridge="br1"), nic()], [others, br0()]) == notes([nic()], [br0()]) != []
 
 
 @pytest.mark.parametrize(
@@ -128,6 +153,7 @@ def test_a_table_of_usual_names_fits_80_characters():
 
     assert lines[0].startswith("VM         MAC               PORT  BRIDGE NETWORK GROUP    WANTED ")
     assert lines[1].split() == ["web-server", MAC, "vnet0", "br0", "lan", "zerotier", "46PU", "46PU", "right"]
+    assert lines[2].split() == ["web", MAC, "vnet0", "br0", "lan", "-", "-", "1PU", "left", "alone"]
     assert len(to_table([nic(vm="web-server"), nic(found=access(1))], False).splitlines()[0]) <= 80
 
 
@@ -138,6 +164,7 @@ def test_colour_is_for_the_verdict_only_and_no_name_can_bring_its_own():
     assert green.endswith("\033[32mright\033[0m")
     assert red.startswith(r"a\x1b[2Kb ")
     assert "\033" not in to_table([nic()], False)
+    assert "\033" not in to_table([nic(**LEFT_ALONE)], True)  # neither good nor bad
 
 
 @pytest.mark.parametrize(
@@ -146,6 +173,32 @@ def test_colour_is_for_the_verdict_only_and_no_name_can_bring_its_own():
 )
 def test_json_is_as_the_schema_says(given):
     validate(json.loads(to_json([given, given])), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("given", "differs"),
+    [
+        (nic(), {}),
+        (nic(**REFUSED), {"wanted": None, "verdict": "refused", "reason": "network lan defines no portgroup 'x'"}),
+        (
+            nic(None, None, network="", bridge="", tap="", group=""),
+            dict.fromkeys(("port", "bridge", "network", "portgroup", "wanted", "found"), None)
+            | {"verdict": "left alone"},
+        ),
+    ],
+)
+def test_json_has_what_the_table_has_and_null_for_what_there_is_not(given, differs):
+    vlans = [{"vlan": 46, "flags": ["PVID", "Egress Untagged"]}]
+    plain = {
+        "vm": "web", "vm_uuid": UUID, "mac": MAC, "port": "vnet0", "bridge": "br0", "network": "lan",
+        "portgroup": "zerotier", "wanted": vlans, "found": vlans, "verdict": "right", "reason": None,
+    }  # fmt: skip
+
+    assert json.loads(to_json([given]))["nics"] == [plain | differs]
+
+
+def test_json_can_be_read_by_people_too():
+    assert to_json([]).splitlines() == ["{", '  "nics": []', "}"]
 
 
 def test_json_has_vlans_in_the_words_of_bridge():
@@ -191,6 +244,40 @@ def test_a_running_nic_is_the_port_that_the_hook_was_told_about(xml, plug, bridg
     assert (port.plug, port.bridge, port.group, port.mac, port.vm) == (plug, bridge, group, MAC, "web")
 
 
+def test_a_nic_is_read_whole():
+    more = f"<target dev='vnet3'/><virtualport/>{VLAN}"
+    source = f"network='lan' portgroup='zerotier' {PORT_ID} bridge='br0'"
+    _, (found,) = parse_domain(domain(interface(source, "bridge", more)))
+
+    port = {"uuid": "caa15290-e4fa-4d2b-a36b-68e22861b043", "vm": "web", "vm_uuid": UUID, "mac": MAC}
+    assert (found.tap, found.network) == ("vnet3", "lan")
+    assert running_port(found) == Port(
+        **port, group="zerotier", plug="bridge", bridge="br0", has_vlan=True, has_virtualport=True
+    )
+
+
+def test_a_nic_of_which_libvirt_says_little_has_little():
+    _, (found,) = parse_domain(f"<domain><uuid>{UUID}</uuid><devices><interface><mac address='{MAC.upper()}'/>"
+                               "</interface></devices></domain>".encode())  # fmt: skip
+
+    assert found == Interface("", UUID, MAC, *[""] * 6, has_vlan=False, has_virtualport=False)
+
+
+@pytest.mark.parametrize(
+    ("nic_xml", "says"),
+    [
+        ("", "'' is no MAC address"),
+        ("<mac address='52:54:00'/>", "'52:54:00' is no MAC address"),
+        (f"<mac address='{MAC}'/><target dev='../x'/>", "'../x' cannot be the name of an interface"),
+        (f"<mac address='{MAC}'/><source portid='../x'/>", "'../x' is no UUID"),
+        (f"<mac address='{MAC}'/><source bridge='a b'/>", "'a b' cannot be the name of an interface"),
+    ],
+)
+def test_a_nic_with_a_value_that_cannot_be_one_of_its_kind_is_refused(nic_xml, says):
+    with pytest.raises(HookError, match=says):
+        parse_domain(domain(f"<interface>{nic_xml}</interface>"))
+
+
 BRIDGED = "<forward mode='bridge'/><bridge name='br0'/>"
 VLAN = "<vlan><tag id='5'/></vlan>"
 NO_LINUX_BRIDGE = "its plug is {}, no Linux bridge"
@@ -222,13 +309,48 @@ def test_a_planned_nic_is_the_port_that_the_hook_will_be_told_about(group, netwo
     port = planned_port(found, xml)
 
     assert not runs
+    assert network_of(port, xml).port is port
     assert why_left_alone(port, network_of(port, xml)).startswith(reason)
     assert bool(reason) == bool(why_left_alone(port, network_of(port, xml)))
 
 
-@pytest.mark.parametrize("xml", [b"", b"error", b"<domain/>", b"<!DOCTYPE x [<!ENTITY a 'b'>]><domain>&a;</domain>"])
-def test_what_virsh_should_not_say_is_refused(xml):
-    with pytest.raises(HookError):
+# source: libvirt, src/network/bridge_driver.c, networkAllocatePort()
+@pytest.mark.parametrize(
+    ("network", "plug"),
+    [
+        (BRIDGED, "bridge"),
+        ("<bridge name='virbr0'/>", "network"),
+        ("<forward/><bridge name='virbr0'/>", "network"),
+        ("<forward mode='open'/><bridge name='virbr0'/>", "network"),
+        ("<forward mode='private'/>", "direct"),
+        ("<forward mode='hostdev'/>", "hostdev-pci"),
+    ],
+)
+def test_a_network_of_each_kind_has_plugs_of_its_kind(network, plug):
+    _, (found,) = parse_domain(domain(interface("network='n'"), ""))
+
+    assert planned_port(found, f"<network><name>n</name>{network}</network>".encode()).plug == plug
+
+
+def test_a_network_whose_bridge_has_no_name_is_refused():
+    _, (found,) = parse_domain(domain(interface("network='n'"), ""))
+
+    with pytest.raises(HookError, match="'' cannot be the name of an interface"):
+        planned_port(found, b"<network><name>n</name><bridge stp='on'/></network>")
+
+
+@pytest.mark.parametrize(
+    ("xml", "says"),
+    [
+        (b"", "no XML"),
+        (b"error: failed", "virsh answered what is no XML: syntax error"),
+        (b"<domain/>", "'' is no UUID"),
+        (b"<!DOCTYPE x>" + domain(""), "no XML: DTDForbidden"),
+        (b"<!DOCTYPE x [<!ENTITY a 'b'>]><domain>&a;</domain>", "no XML"),
+    ],
+)
+def test_what_virsh_should_not_say_is_refused(xml, says):
+    with pytest.raises(HookError, match=says):
         parse_domain(xml)
 
 

@@ -80,6 +80,11 @@ def test_commands_are_those_an_operator_would_type(have, want, commands):
     assert typed(have, want) == commands
 
 
+@pytest.mark.parametrize(("default_pvid", "has"), [(1, DEFAULT), (100, {100: "pvid untagged"}), (0, {})])
+def test_a_new_port_is_in_its_bridges_default_vlan_if_there_is_one(default_pvid, has):
+    assert vlans.of_new_port(default_pvid) == has
+
+
 @given(vlans_of_a_port(), vlans_of_a_port())
 def test_commands_lead_from_any_vlans_to_any_others(have, want):
     assert kernel(have, vlans.commands("vnet0", have, want)) == want
@@ -117,7 +122,7 @@ def test_from_bridge_refuses_anything_else(shown):
         vlans.from_bridge(shown)
 
 
-@pytest.mark.parametrize(("text", "vid"), [("1", 1), ("46", 46), ("046", 46), ("4094", 4094)])
+@pytest.mark.parametrize(("text", "vid"), [("1", 1), ("46", 46), ("046", 46), ("000000046", 46), ("4094", 4094)])
 def test_checked_vid_takes_numbers_from_1_to_4094(text, vid):
     assert vlans.checked_vid(text) == vid
 
@@ -138,6 +143,7 @@ def test_checked_vid_takes_numbers_from_1_to_4094(text, vid):
         "5.0",
         "٤٦",  # digits, but not ASCII's
         "²",  # isdigit(), but no int()
+        "0000000046",  # ten digits are no VID that somebody meant
         "9" * 5000,  # int() itself refuses it
     ],
 )
@@ -166,5 +172,5 @@ def test_to_text_is_short(some, text):
 
 @pytest.mark.parametrize("text", ["", "46 pvid unta", "46  untagged", "4095", "x", "46,47", "1-4095", "none, 5"])
 def test_from_text_refuses_what_to_text_never_wrote(text):
-    with pytest.raises(HookError):
+    with pytest.raises(HookError, match=r"are no flags of a VLAN|is no VID"):
         vlans.from_text(text)
