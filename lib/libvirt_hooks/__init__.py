@@ -2,8 +2,8 @@
 """libvirt hooks that put a VM's bridge ports into their VLANs.
 
 The modules, from the XML that libvirt sends to the commands that are typed:
-hookdata, metadata, portgroups, vlans (pure); ports, tickets, detach, convergence, bridge; join and backup for the qemu
-hook; beside them sysfs, statefiles and log. network and qemu are the two hooks' main programs.
+hookdata, metadata, portgroups, vlans (pure); ports, tickets, detach, convergence, patience, bridge; join and backup for
+the qemu hook; beside them sysfs, statefiles and log. network and qemu are the two hooks' main programs.
 The tool libvirt-vlan asks the same modules: command; virsh, interfaces, inventory; verdicts, installation; table.
 
 What runs while libvirtd waits imports as little as it can: no dataclasses, typing, pathlib, json, logging

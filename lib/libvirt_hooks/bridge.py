@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 from functools import cache
+from typing import TextIO
 
 import sh
 
@@ -24,25 +25,35 @@ def run(command: list[str], stdin: str = "") -> str:
 
     Raises HookError, with the command and what it said, if it fails, takes too long or is not installed.
     """
-    environment = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
     typed = shlex.join(command)
     try:
-        # no pty: there are hosts with none to spare; and Python itself leaves no descriptor open to a command
-        program = sh.Command(command[0]).bake(_env=environment, _tty_out=False, _close_fds=False)
-        # a file, not a pipe: whoever kills us half way must not leave a line that is cut to "vid 4"
-        with open(os.memfd_create("stdin"), "w+", encoding="ascii") as file:
-            file.write(stdin)
-            file.seek(0)
-            return str(program(*command[1:], _in=file, _timeout=TIMEOUT_SECONDS))
+        # files, not pipes: sh would start threads for those; and whoever kills us must not leave a line cut to "vid 4"
+        with _file() as fed, _file() as said, _file() as complained:
+            fed.write(stdin)
+            fed.seek(0)
+            # Python itself leaves no other descriptor open to a command
+            program = sh.Command(command[0]).bake(_in=fed, _out=said, _err=complained, _close_fds=False)
+            try:
+                program(*command[1:], _timeout=TIMEOUT_SECONDS, _env={"LC_ALL": "C", "PATH": os.environ["PATH"]})
+            except sh.ErrorReturnCode as error:
+                words = _read_back(complained).split() or _read_back(said).split()
+                raise HookError(f"{typed}: exit {error.exit_code}: {' '.join(words)}") from error
+            return _read_back(said)
     except sh.CommandNotFound as error:
         raise HookError(f"{command[0]} is not installed: install iproute2") from error
     except sh.TimeoutException as error:
         raise HookError(f"{typed}: not done after {TIMEOUT_SECONDS} s, killed") from error
-    except sh.ErrorReturnCode as error:
-        said = " ".join((error.stderr or error.stdout).decode(errors="replace").split())
-        raise HookError(f"{typed}: exit {error.exit_code}: {said}") from error
     except (OSError, sh.ForkException) as error:
         raise HookError(f"{typed}: cannot be run: {error}") from error
+
+
+def _file() -> TextIO:
+    return open(os.memfd_create("bridge"), "w+", encoding="utf-8", errors="replace")
+
+
+def _read_back(file: TextIO) -> str:
+    file.seek(0)
+    return file.read()
 
 
 def change(commands: list[list[str]], subject: str) -> None:

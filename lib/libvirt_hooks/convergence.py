@@ -11,27 +11,16 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    retry_if_result,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_exponential,
-    wait_fixed,
-)
-
-from . import HookError, bridge, log, sysfs, tickets
+from . import HookError, bridge, sysfs, tickets
 from .hookdata import tap_address
 from .tickets import Ticket
-from .vlans import commands, to_text
+from .vlans import Vlans, commands, of_new_port, to_text
 
 Change = Callable[[list[list[str]], str], None]  # types commands, given them and what their log lines begin with
 
 WAIT_SECONDS = 300  # between port-created and the tap lies whatever libvirt does first: PCI resets, storage, a TPM
+SOON_SECONDS = 1  # usually it comes within these, and then tenacity need not be imported
 WATCH_SECONDS = 10  # libvirt 9 takes a tap off the bridge and puts it back within a second of a live change
 JOIN_SECONDS = 90  # as long as one look may take: three commands, each of bridge.TIMEOUT_SECONDS
 
@@ -43,34 +32,34 @@ def follow(bridge_name: str, address: str, live: bool) -> None:
     Raises HookError with the last reason after WAIT_SECONDS.
     """
     watch_until = time.monotonic() + WATCH_SECONDS if live else 0.0
-    said: set[str] = set()
     before: dict[str, int] = {}
 
     def attempt() -> str:
         nonlocal before
-        before = sysfs.ports(bridge_name)  # before the look, so that none comes unseen in between
+        before = sysfs.ports_with(address, bridge_name)  # before the look, so that none comes unseen in between
         return look(bridge_name, address, watch_until)
 
-    def say_why(state: RetryCallState) -> None:
-        error = _outcome(state)
-        if isinstance(error, HookError) and str(error) not in said:
-            said.add(str(error))
-            log.warning(f"tried again: {error}")
+    def sleep(seconds: float) -> None:
+        _sleep_until_it_comes(bridge_name, address, before, seconds)
 
-    Retrying(
-        retry=retry_if_exception_type((HookError, BlockingIOError)) | retry_if_result(bool),
-        stop=stop_after_delay(WAIT_SECONDS),
-        wait=wait_exponential(multiplier=0.25, exp_base=2, max=5),
-        sleep=lambda seconds: _sleep_until_it_comes(bridge_name, address, before, seconds),
-        before_sleep=say_why,
-        retry_error_callback=_give_up,
-    )(attempt)
+    if not live:
+        sleep(SOON_SECONDS)
+        try:
+            if not look(bridge_name, address, watch_until, is_new=True):
+                return
+        except (HookError, BlockingIOError):
+            pass  # said below, should it last
+    from .patience import until_done
+
+    until_done(attempt, sleep, WAIT_SECONDS)
     tickets.sweep(older_than_seconds=WAIT_SECONDS)
 
 
-def look(bridge_name: str, address: str, watch_until: float) -> str:
+def look(bridge_name: str, address: str, watch_until: float, is_new: bool = False) -> str:
     """Given a bridge, a tap's address and a time.monotonic(), make its port right, return why to look again or "".
 
+    A port that is new has what the kernel gives to new ports: with one read less, its guest is where it does not belong
+    for half as long. What it has then is read back in any case.
     Raises HookError if it cannot be made right, BlockingIOError if another process is at it.
     """
     with lock(address):
@@ -84,8 +73,9 @@ def look(bridge_name: str, address: str, watch_until: float) -> str:
         if ticket.vlans is not None:
             port = sysfs.port_with(address, bridge_name)
             if port:
+                is_known = not is_new or ticket.right
                 try:
-                    make_right(ticket, port)
+                    make_right(ticket, port, have=None if is_known else of_new_port(sysfs.default_pvid(bridge_name)))
                 except HookError as error:
                     raise HookError(f"{tickets.subject(ticket, port)}: {error}") from error
             elif not ticket.released:
@@ -99,23 +89,17 @@ def look(bridge_name: str, address: str, watch_until: float) -> str:
 def join(ticket: Ticket, port: str, change: Change = bridge.change) -> None:
     """Given a ticket, the name of its port and what types a command, make the port right, as make_right() does.
 
-    Raises HookError if that fails three times.
+    Raises HookError if that fails three times, or if libvirt has taken the port back meanwhile.
     """
-    patiently = Retrying(
-        retry=retry_if_exception_type(BlockingIOError),
-        stop=stop_after_delay(JOIN_SECONDS),
-        wait=wait_fixed(0.05),
-        retry_error_callback=_give_up,
-    )
-    again = Retrying(
-        retry=retry_if_exception_type(HookError), stop=stop_after_attempt(3), wait=wait_fixed(0.2), reraise=True
-    )
+    from .patience import three_times, until_unlocked
 
     def locked() -> None:
         with lock(tap_address(ticket.mac)):
-            again(make_right, ticket, port, change)
+            if not tickets.is_there(ticket):
+                raise HookError("libvirt has taken the port back meanwhile: try again")
+            three_times(lambda: make_right(ticket, port, change))
 
-    patiently(locked)
+    until_unlocked(locked, JOIN_SECONDS)
 
 
 @contextmanager
@@ -130,18 +114,23 @@ def lock(address: str) -> Iterator[None]:
         yield
 
 
-def make_right(ticket: Ticket, port: str, change: Change = bridge.change) -> None:
-    """Given a ticket and its port, type what differs, read back, note it. Raises HookError if it is not right then."""
+def make_right(ticket: Ticket, port: str, change: Change = bridge.change, have: Vlans | None = None) -> None:
+    """Given a ticket, its port and, if known, the port's VLANs, type what differs, read back, note it.
+
+    Raises HookError if it is not right then.
+    """
     assert ticket.vlans is not None
     subject = tickets.subject(ticket, port)
     index = sysfs.ifindex(port)
-    to_type = commands(port, bridge.vlans_of(port), ticket.vlans)
+    found = bridge.vlans_of(port) if have is None else have
+    to_type = commands(port, found, ticket.vlans)
     _still_there(ticket, port, index)
     change(to_type, subject)
-    have = bridge.vlans_of(port) if to_type else ticket.vlans
+    if to_type or have is not None:
+        found = bridge.vlans_of(port)
     _still_there(ticket, port, index)
-    if have != ticket.vlans:
-        raise HookError(f"it has {to_text(have)} instead of {to_text(ticket.vlans)}: who else sets its VLANs?")
+    if found != ticket.vlans:
+        raise HookError(f"it has {to_text(found)} instead of {to_text(ticket.vlans)}: who else sets its VLANs?")
     tickets.mark_right(ticket, port, index)
 
 
@@ -154,27 +143,14 @@ def _still_there(ticket: Ticket, port: str, index: int) -> None:
 
 
 def _sleep_until_it_comes(bridge_name: str, address: str, before: dict[str, int], seconds: float) -> None:
-    """As time.sleep(), but ends once a port with that address has come to the bridge that was not among those before.
+    """As time.sleep(), but ends once a port with that address has come to the bridge that was not there before.
 
     Listing one directory costs next to nothing, so this can be done often.
     """
     end, step = time.monotonic() + seconds, 0.02
     while time.monotonic() < end:
-        now = sysfs.ports(bridge_name)
-        if any(before.get(name) != number and sysfs.address(name) == address for name, number in now.items()):
+        now = sysfs.ports_with(address, bridge_name)
+        if now and now != before:
             return
-        before = now
         time.sleep(min(step, seconds))
         step = min(step * 1.2, 0.25)
-
-
-def _give_up(state: RetryCallState) -> NoReturn:
-    error = _outcome(state)
-    if isinstance(error, HookError):
-        raise error
-    reason = "another process is at it" if error else state.outcome and state.outcome.result()
-    raise HookError(f"given up after {state.seconds_since_start:.0f} s: {reason}")
-
-
-def _outcome(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome and state.outcome.failed else None

@@ -93,6 +93,8 @@ def _nic(interface: Interface, shown: dict[str, Vlans]) -> Nic:
     port, network = running_port(interface), interface.network
     known = tickets.of(port.bridge, tap_address(port.mac)) if port.bridge else []
     ticket = tickets.counting(known, time.monotonic())
+    if ticket and ticket.released and ticket.right != (interface.tap, sysfs.ifindex(interface.tap)):
+        ticket = None  # of an earlier tap: nothing is called when a VM ends without a port
     made_plain = interface.kind == "bridge" and not network and _was_port(port, ticket)
     if made_plain and ticket:  # all that still knows
         port.group, network = ticket.group, ticket.network

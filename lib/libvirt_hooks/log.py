@@ -76,8 +76,19 @@ def _write(priority: int, message: str) -> None:
         return
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     try:
-        os.makedirs(os.path.dirname(FILE), mode=0o755, exist_ok=True)
-        with open(os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
-            file.write(f"{stamp} {_ident}[{os.getpid()}]: {text}\n")
+        descriptor = _open_file()
+        try:
+            os.write(descriptor, f"{stamp} {_ident}[{os.getpid()}]: {text}\n".encode())
+        finally:
+            os.close(descriptor)
     except OSError as failure:  # no place left to say it but here; a log that fails must not fail a VM's start
         print(f"{FILE}: {failure}: {text}", file=sys.stderr)
+
+
+def _open_file() -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    try:
+        return os.open(FILE, flags, 0o600)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(FILE), mode=0o755, exist_ok=True)
+        return os.open(FILE, flags, 0o600)

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     log.start("libvirt-hook-network")
     os.environ.setdefault("PATH", COMMAND_PATH)
     xml = sys.stdin.buffer.read()
-    has_portgroup = b"<group>" in xml  # whatever else fails: a VM without is not stopped by our own mistakes
+    has_portgroup = b"<group>" in xml  # whatever fails: a VM without is never stopped
     try:
         if operation in ("started", "updated"):
             from .backup import save_network
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
 
             (ports.port_created if operation == "port-created" else ports.port_deleted)(xml)
     except HookError as error:
-        return log.refuse(str(error), operation == "port-created")
+        message = str(error)
     except ImportError as error:
         message = missing_package(error.name or str(error))
     except Exception as error:

@@ -28,7 +28,7 @@ def port_created(xml: bytes) -> None:
         raise HookError("port-created came without a <networkport>: this hook is for libvirt 5.5 or later")
     address, bridge = tap_address(port.mac), port.bridge
     tap = next(iter(sysfs.ports_with(address, bridge)), "")
-    known = _without_those_of_gone_taps(tickets.of(bridge, address), tap, port.uuid)
+    known = _without_those_of_gone_taps(tickets.of(bridge, address), tap, port)
     subject = f"{port.vm} {port.mac} {tap or '-'} {port.group or '-'}"
 
     try:
@@ -51,7 +51,7 @@ def port_created(xml: bytes) -> None:
     try:
         _follow(bridge, address, live=bool(tap))
     except HookError:
-        if not tap:  # libvirt gives up the start without a port-deleted
+        if all(other.uuid != ticket.uuid for other in known):  # libvirt gives it up without a port-deleted
             tickets.remove(ticket)
         raise
 
@@ -108,12 +108,19 @@ def check_bridge(bridge: str) -> None:
         )
 
 
-def _without_those_of_gone_taps(known: list[Ticket], tap: str, uuid: str) -> list[Ticket]:
-    """Given a tap's tickets, the tap or "" and a port's uuid, remove those that nobody has a use for, return the rest.
+def _without_those_of_gone_taps(known: list[Ticket], tap: str, port: Port) -> list[Ticket]:
+    """Given a tap's tickets, the tap or "" and a port, remove those that nobody has a use for, return the rest.
 
-    A VM that ended without a port leaves one, and it must not count for the next tap with that address.
+    A VM that ended without a port leaves one, and it must not count for the next tap with that address. Its own earlier
+    ports are gone whatever libvirt's file says: a network daemon that was down then has kept that.
     """
-    gone = [other for other in known if not tap and other.uuid != uuid and not has_port(other.network, other.uuid)]
+    gone = [
+        other
+        for other in known
+        if not tap
+        and other.uuid != port.uuid
+        and (other.vm_uuid == port.vm_uuid or not has_port(other.network, other.uuid))
+    ]
     for other in gone:
         tickets.remove(other)
     return [other for other in known if other not in gone]

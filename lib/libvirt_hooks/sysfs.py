@@ -43,17 +43,17 @@ def address(interface: str) -> str:
     return _read(f"{interface}/address")
 
 
-def ports_with(mac: str, bridge: str) -> list[str]:
-    """Given a MAC address and a bridge, return the bridge's ports that have it: one at most, if all is well.
+def ports_with(mac: str, bridge: str) -> dict[str, int]:
+    """Given a MAC address and a bridge, return those of its ports() that have it: one at most, if all is well.
 
     A process reads each port's address once, as long as it stays on the bridge: there can be a thousand.
     """
-    found = []
-    for port in ports(bridge).items():
-        if port not in _addresses:
-            _addresses[port] = address(port[0])
-        if _addresses[port] == mac:
-            found.append(port[0])
+    found = {}
+    for name, number in ports(bridge).items():
+        if (name, number) not in _addresses:
+            _addresses[name, number] = address(name)
+        if _addresses[name, number] == mac:
+            found[name] = number
     return found
 
 
@@ -66,7 +66,7 @@ def port_with(mac: str, bridge: str) -> str:
     found = ports_with(mac, bridge)
     if len(found) > 1:
         raise HookError(f"{' and '.join(found)} on {bridge} have the same address: give one another MAC address")
-    return found[0] if found else ""
+    return next(iter(found), "")
 
 
 def interface_with(mac: str, bridge: str) -> str:

@@ -171,6 +171,11 @@ def mark_right(ticket: Ticket, port: str, index: int) -> None:
         pass
 
 
+def is_there(ticket: Ticket) -> bool:
+    """Given a ticket that was read, return whether it is still there as it was: nobody has taken it back since."""
+    return os.path.exists(_file(ticket))
+
+
 def remove(ticket: Ticket) -> None:
     """Given a ticket, remove it, if it is still there."""
     try:

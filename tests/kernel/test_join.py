@@ -3,12 +3,10 @@
 
 import contextlib
 import os
-import random
 import shutil
 import signal
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,6 @@ from conftest import (
     TICKETS,
     UUID,
     detached,
-    forget_everything,
     hook,
     logged,
     make_bridge_program,
@@ -36,7 +33,6 @@ DEL, ADD = "vlan del dev vnet0 vid 1 master", "vlan add dev vnet0 vid 46 pvid un
 # the real command, without the right to change anything: the kernel itself refuses
 NOT_PERMITTED = 'echo "$typed" | exec setpriv --bounding-set -net_admin /usr/sbin/bridge "$@"; exit'
 PORT2 = port_created(uuid=UUID2, mac=(MAC, MAC2), group=("<group>zerotier</group>", "<group>server</group>"))
-MOMENTS = 20
 
 
 def domain():
@@ -65,11 +61,6 @@ def refused(done):
 def kill(process):
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
-
-
-def parent(process):
-    """Given a process that lives, return its parent: 1 for what the hook has left behind, not for what that forks."""
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def kill_detached():
@@ -169,42 +160,6 @@ def test_it_does_the_work_of_a_process_that_was_killed(bridge, bridge_that, note
     assert changes(notes) == [DEL, ADD]
     assert f"web {MAC} vnet0 zerotier: + bridge {ADD}" in logged()
     assert start(bridge_that("exit 1")).returncode == 0  # the ticket says that it is right now
-
-
-def test_the_processes_killed_at_any_moment_leave_ports_that_are_made_right(bridge):
-    def begin():
-        forget_everything()
-        processes = []
-        for xml in (port_created(), PORT2):
-            assert hook("port-created", xml).returncode == 0
-            processes += [process for process in detached() if process not in processes and parent(process) == 1]
-        bridge.add_tap()
-        bridge.add_tap("vnet1", TAP_MAC2)
-        return processes, time.monotonic()
-
-    def end():
-        bridge.remove_tap()
-        bridge.remove_tap("vnet1")
-
-    _, began = begin()
-    eventually(lambda: not detached())
-    takes = time.monotonic() - began
-    end()
-    found = []
-    for moment in range(0, MOMENTS, 2):  # spread over most of their life, which ends with tidying up
-        processes, began = begin()
-        for number, process in enumerate(processes):
-            kill_at = began + takes * 0.8 * (moment + number + random.random()) / MOMENTS
-            time.sleep(max(0, kill_at - time.monotonic()))
-            kill(process)
-            found.append(vlans(f"vnet{number}"))
-        assert start().returncode == 0, f"killed at {found[-2:]}"
-        assert (vlans("vnet0"), vlans("vnet1")) == (ZEROTIER, SERVER), f"killed at {found[-2:]}"
-        end()
-    print(f"{found.count(DEFAULT)} killed before they typed, {found.count(NONE)} half way, of {len(found)}")
-
-    assert DEFAULT in found
-    assert ZEROTIER in found or SERVER in found
 
 
 def test_the_process_killed_while_it_is_waited_for(bridge, bridge_that, notes):

@@ -65,10 +65,10 @@ def test_a_bridge_that_does_not_filter_vlans(bridge):
 @pytest.mark.parametrize(
     "xml",
     [
-        "",
-        "<hookData><network>",
-        "<!DOCTYPE x [<!ENTITY a 'b'>]><hookData><network><name>&a;</name></network></hookData>",
-        "<!DOCTYPE x SYSTEM 'file:///etc/passwd'><hookData/>",
+        "<group>",
+        "<hookData><network><group>",
+        "<!DOCTYPE x [<!ENTITY a 'b'>]><hookData><network><group>&a;</group></network></hookData>",
+        "<!DOCTYPE x SYSTEM 'file:///etc/passwd'><group></group>",
     ],
 )
 def test_xml_that_is_broken_or_hostile(bridge, xml):

@@ -28,7 +28,7 @@ def finished(bridge):
     eventually(lambda: not detached())
 
 
-ACCESS_PORT = [SHOW, "vlan del dev vnet0 vid 1 master", "vlan add dev vnet0 vid 46 pvid untagged master", SHOW]
+ACCESS_PORT = ["vlan del dev vnet0 vid 1 master", "vlan add dev vnet0 vid 46 pvid untagged master", SHOW]
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,11 @@ ACCESS_PORT = [SHOW, "vlan del dev vnet0 vid 1 master", "vlan add dev vnet0 vid 
     [
         ("zerotier", "1", ACCESS_PORT),
         ("whole-name", "1", ACCESS_PORT),
-        ("zerotier", "0", [SHOW, "vlan add dev vnet0 vid 46 pvid untagged master", SHOW]),
+        ("zerotier", "0", ["vlan add dev vnet0 vid 46 pvid untagged master", SHOW]),
         ("zerotier", "46", [SHOW]),
-        ("all", "1", [SHOW, "vlan add dev vnet0 vid 2-4094 master", SHOW]),
-        ("trunk", "0", [SHOW, "vlan add dev vnet0 vid 1-4094 master", SHOW]),
-        ("all", "7", [SHOW, "vlan add dev vnet0 vid 1-6 master", "vlan add dev vnet0 vid 8-4094 master", SHOW]),
+        ("all", "1", ["vlan add dev vnet0 vid 2-4094 master", SHOW]),
+        ("trunk", "0", ["vlan add dev vnet0 vid 1-4094 master", SHOW]),
+        ("all", "7", ["vlan add dev vnet0 vid 1-6 master", "vlan add dev vnet0 vid 8-4094 master", SHOW]),
     ],
 )
 def test_it_types_what_an_operator_would(bridge, typed, name, default_pvid, commands):
