@@ -31,7 +31,8 @@ def follow(bridge_name: str, address: str, live: bool) -> None:
     Ends once it is right and, for a live one, has stayed so for WATCH_SECONDS, or once libvirt has taken the port back.
     Raises HookError with the last reason after WAIT_SECONDS.
     """
-    watch_until = time.monotonic() + WATCH_SECONDS if live else 0.0
+    began = time.monotonic()
+    watch_until = began + WATCH_SECONDS if live else 0.0
     before: dict[str, int] = {}
 
     def attempt() -> str:
@@ -40,7 +41,7 @@ def follow(bridge_name: str, address: str, live: bool) -> None:
         return look(bridge_name, address, watch_until)
 
     def sleep(seconds: float) -> None:
-        _sleep_until_it_comes(bridge_name, address, before, seconds)
+        _sleep_until_it_comes(bridge_name, address, before, began, seconds)
 
     if not live:
         sleep(SOON_SECONDS)
@@ -142,15 +143,14 @@ def _still_there(ticket: Ticket, port: str, index: int) -> None:
         raise HookError(f"{port} has not the address of this NIC's tap, {tap_address(ticket.mac)}")
 
 
-def _sleep_until_it_comes(bridge_name: str, address: str, before: dict[str, int], seconds: float) -> None:
+def _sleep_until_it_comes(bridge_name: str, address: str, before: dict[str, int], began: float, seconds: float) -> None:
     """As time.sleep(), but ends once a port with that address has come to the bridge that was not there before.
 
-    Listing one directory costs next to nothing, so this can be done often.
+    Looks the less often the longer it is since it all began: there can be a hundred such processes.
     """
-    end, step = time.monotonic() + seconds, 0.02
-    while time.monotonic() < end:
-        now = sysfs.ports_with(address, bridge_name)
-        if now and now != before:
+    end = time.monotonic() + seconds
+    while (now := time.monotonic()) < end:
+        there = sysfs.ports_with(address, bridge_name)
+        if there and there != before:
             return
-        time.sleep(min(step, seconds))
-        step = min(step * 1.2, 0.25)
+        time.sleep(min(max(0.02, (now - began) / 20), end - now))
