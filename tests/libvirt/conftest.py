@@ -81,7 +81,7 @@ def stop_libvirtd(signal):
     """Send libvirtd this signal, and return when it is gone."""
     pid = int(PID_FILE.read_text())
     subprocess.run(["kill", f"-{signal}", str(pid)], check=True)
-    eventually(lambda: not Path(f"/proc/{pid}").exists())
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), within_seconds=45)  # libvirt 11 gives its threads 30 s
     PID_FILE.unlink(missing_ok=True)
 
 
