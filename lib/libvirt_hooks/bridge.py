@@ -30,7 +30,10 @@ def run(command: list[str]) -> str:
     try:
         program = sh.Command(command[0])
         # no pty: there are hosts with none to spare
-        return str(program(*command[1:], _tty_out=False, _timeout=TIMEOUT_SECONDS, _env=environment))
+        answer = program(
+            *command[1:], _tty_out=False, _timeout=TIMEOUT_SECONDS, _env=environment, _decode_errors="replace"
+        )
+        return str(answer)
     except sh.CommandNotFound as error:
         raise HookError(f"{command[0]} is not installed: install iproute2") from error
     except sh.TimeoutException as error:
@@ -38,7 +41,7 @@ def run(command: list[str]) -> str:
     except sh.ErrorReturnCode as error:
         said = " ".join((error.stderr or error.stdout).decode(errors="replace").split())
         raise HookError(f"{typed}: exit {error.exit_code}: {said}") from error
-    except (OSError, sh.ForkException) as error:
+    except (OSError, sh.ForkException, RuntimeError) as error:  # RuntimeError: sh can start no thread
         raise HookError(f"{typed}: cannot be run: {error}") from error
 
 
