@@ -40,6 +40,7 @@ def follow(bridge_name: str, address: str, live: bool) -> None:
     """Given a bridge, a tap's address and whether the tap was there before, wait for the tap's port and make it right.
 
     Ends once it is right and, for a live one, has stayed so for WATCH_SECONDS, or once libvirt has taken the port back.
+    Whatever the system cannot do just now (no process, no file) is tried again like any other error.
     Raises HookError with the last reason after WAIT_SECONDS.
     """
     watch_until = time.monotonic() + WATCH_SECONDS if live else 0.0
@@ -53,12 +54,12 @@ def follow(bridge_name: str, address: str, live: bool) -> None:
 
     def say_why(state: RetryCallState) -> None:
         error = _outcome(state)
-        if isinstance(error, HookError) and str(error) not in said:
+        if error and not isinstance(error, BlockingIOError) and str(error) not in said:
             said.add(str(error))
             log.warning(f"tried again: {error}")
 
     Retrying(
-        retry=retry_if_exception_type((HookError, BlockingIOError)) | retry_if_result(bool),
+        retry=retry_if_exception_type((HookError, OSError)) | retry_if_result(bool),
         stop=stop_after_delay(WAIT_SECONDS),
         wait=wait_exponential(multiplier=0.25, exp_base=2, max=5),
         sleep=lambda seconds: _sleep_until_it_comes(bridge_name, address, before, seconds),
@@ -123,9 +124,15 @@ def lock(address: str) -> Iterator[None]:
     """Given a tap's address, hold its lock: two processes never type for one port. BlockingIOError if another has it.
 
     One byte of one file for each address: no lock files to tidy up, and the kernel frees it when a process dies.
+    Raises HookError if there can be no such file.
     """
-    os.makedirs(tickets.DIRECTORY, mode=0o700, exist_ok=True)
-    with open(os.open(f"{tickets.DIRECTORY}/lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+    path = f"{tickets.DIRECTORY}/lock"
+    try:
+        os.makedirs(tickets.DIRECTORY, mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise HookError(f"cannot lock {path}: {error.strerror}: mend that and try again") from error
+    with open(descriptor, "w") as file:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(address.replace(":", ""), 16))
         yield
 
@@ -173,7 +180,9 @@ def _give_up(state: RetryCallState) -> NoReturn:
     error = _outcome(state)
     if isinstance(error, HookError):
         raise error
-    reason = "another process is at it" if error else state.outcome and state.outcome.result()
+    reason = error or (state.outcome and state.outcome.result())
+    if isinstance(error, BlockingIOError):
+        reason = "another process is at it"
     raise HookError(f"given up after {state.seconds_since_start:.0f} s: {reason}")
 
 
