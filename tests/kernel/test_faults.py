@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from captured import domain, networkport
-from conftest import MAC, REPOSITORY, TAP_MAC, TICKETS, UUID, detached, hook, logged, port_created, tickets
+from conftest import MAC, REPOSITORY, TAP_MAC, TICKETS, UUID, Bridge, detached, hook, logged, port_created, tickets
 from iproute import ACCESS, always, eventually, ip, vlans
 from ready import Ready
 
@@ -146,7 +146,7 @@ def test_the_bridge_is_gone_for_a_while(bridge, ready):
     ip("link", "del", "br0")
     process = ready.follow("br0", TAP_MAC)
     always(lambda: process in ready.detached(), for_seconds=2)
-    bridge.__init__()
+    Bridge()
     ip("link", "set", "vnet0", "master", "br0")
 
     eventually(lambda: vlans("vnet0") == ZEROTIER)
