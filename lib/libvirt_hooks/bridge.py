@@ -43,7 +43,9 @@ def run(command: list[str], stdin: str = "") -> str:
         raise HookError(f"{command[0]} is not installed: install iproute2") from error
     except sh.TimeoutException as error:
         raise HookError(f"{typed}: not done after {TIMEOUT_SECONDS} s, killed") from error
-    except (OSError, sh.ForkException) as error:
+    except sh.ForkException as error:  # it has a whole traceback in its text
+        raise HookError(f"{typed}: cannot be run: {str(error).strip().splitlines()[-1]}") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: sh can start no thread
         raise HookError(f"{typed}: cannot be run: {error}") from error
 
 

@@ -48,7 +48,7 @@ def follow(bridge_name: str, address: str, live: bool) -> None:
         try:
             if not look(bridge_name, address, watch_until, is_new=True):
                 return
-        except (HookError, BlockingIOError):
+        except (HookError, OSError):
             pass  # said below, should it last
     from .patience import until_done
 
@@ -108,9 +108,15 @@ def lock(address: str) -> Iterator[None]:
     """Given a tap's address, hold its lock: two processes never type for one port. BlockingIOError if another has it.
 
     One byte of one file for each address: no lock files to tidy up, and the kernel frees it when a process dies.
+    Raises HookError if there can be no such file.
     """
-    os.makedirs(tickets.DIRECTORY, mode=0o700, exist_ok=True)
-    with open(os.open(f"{tickets.DIRECTORY}/lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+    path = f"{tickets.DIRECTORY}/lock"
+    try:
+        os.makedirs(tickets.DIRECTORY, mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise HookError(f"cannot lock {path}: {error.strerror}: mend that and try again") from error
+    with open(descriptor, "w") as file:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(address.replace(":", ""), 16))
         yield
 

@@ -26,18 +26,19 @@ from . import HookError, log
 def until_done(attempt: Callable[[], str], sleep: Callable[[float], None], seconds: float) -> None:
     """Given what to try, which returns why to try again or "", call it until it returns ""; ever less often.
 
+    Whatever the system cannot do just now (no process, no file) is tried again like any other error.
     Raises HookError with the last reason after so many seconds.
     """
     said: set[str] = set()
 
     def say_why(state: RetryCallState) -> None:
         error = _outcome(state)
-        if isinstance(error, HookError) and str(error) not in said:
+        if error and not isinstance(error, BlockingIOError) and str(error) not in said:
             said.add(str(error))
             log.warning(f"tried again: {error}")
 
     Retrying(
-        retry=retry_if_exception_type((HookError, BlockingIOError)) | retry_if_result(bool),
+        retry=retry_if_exception_type((HookError, OSError)) | retry_if_result(bool),
         stop=stop_after_delay(seconds),
         wait=wait_exponential(multiplier=0.25, exp_base=2, max=5),
         sleep=sleep,
@@ -67,7 +68,9 @@ def _give_up(state: RetryCallState) -> NoReturn:
     error = _outcome(state)
     if isinstance(error, HookError):
         raise error
-    reason = "another process is at it" if error else state.outcome and state.outcome.result()
+    reason = error or (state.outcome and state.outcome.result())
+    if isinstance(error, BlockingIOError):
+        reason = "another process is at it"
     raise HookError(f"given up after {state.seconds_since_start:.0f} s: {reason}")
 
 

@@ -44,8 +44,8 @@ def port_created(xml: bytes) -> None:
 
     ticket = tickets.new(port, network.name, vlans, live=bool(tap))
     for other in known:
-        if other.uuid == port.uuid:  # said again: the daemon was restarted
-            ticket.created = other.created
+        if other.uuid == port.uuid:  # said again: the daemon was restarted, and has not to decide on it
+            ticket.created, ticket.live = other.created, other.live
     tickets.write(ticket)
     log.info(f"{subject}: to have {to_text(vlans)} on {bridge}")
     try:

@@ -85,6 +85,10 @@ def write(ticket: Ticket) -> None:
             file.write("\n".join([*lines, END, ""]))
         os.replace(f"{file_name}.new", file_name)
     except OSError as error:
+        try:
+            os.unlink(f"{file_name}.new")
+        except OSError:  # it has not come so far
+            pass
         raise HookError(f"cannot write {file_name}: {error.strerror}: mend that and try again") from error
 
 
@@ -101,14 +105,16 @@ def read(file_name: str) -> Ticket:
     try:
         if not end:
             raise ValueError("it is cut short")
-        right = [line.split() for line in seen.split("\n") if line.startswith("right ")]
+        # a line that a full /run has cut short notes nothing
+        notes = [line.split(" ") for line in seen.split("\n")[:-1]]
+        right = [(note[1], int(note[2])) for note in notes if len(note) == 3 and note[2].isdecimal()]
         return Ticket(
             **{name: found[name] for name in TEXTS},
             vlans=None if found["vlans"] == LEFT_ALONE else from_text(found["vlans"]),
             live=found["live"] == "1",
             created=float(found["created"]),
             released=file_name.endswith(RELEASED),
-            right=(right[-1][1], int(right[-1][2])) if right else None,
+            right=right[-1] if right else None,
         )
     except (ValueError, KeyError, IndexError, HookError) as error:
         raise HookError(f"the ticket {file_name} is damaged ({error}): remove it and restart the VM") from error

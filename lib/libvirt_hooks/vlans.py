@@ -47,7 +47,9 @@ def from_bridge(shown: object) -> Vlans:
     """
     vlans: Vlans = {}
     try:
-        for port in shown:  # type: ignore[attr-defined]  # whatever it is, a wrong type ends below
+        if not isinstance(shown, list):  # {} would be no VLANs at all
+            raise TypeError
+        for port in shown:
             for entry in port["vlans"]:
                 words = [
                     word

@@ -262,6 +262,16 @@ def test_a_tap_without_a_port_keeps_its_vlans_through_a_reattachment(bridge, gra
     assert tickets() == []
 
 
+def test_a_link_set_down_soon_after_a_restart_of_libvirtd_leaves_the_vlans_as_they_are(bridge, granted):
+    running(bridge, granted)
+    hook("port-created", port_created())
+    hook("port-deleted", port_created())
+    granted()
+    bridge.reattach()
+
+    eventually(lambda: vlans("vnet0") == ZEROTIER, within_seconds=10)
+
+
 def test_a_change_to_no_portgroup_ends_our_care_for_the_port(bridge, granted):
     running(bridge, granted)
     hook("port-created", port_created("no-portgroup", uuid=OTHER_UUID))

@@ -108,6 +108,19 @@ def test_what_was_seen_right_is_in_the_ticket_until_it_is_written_anew():
     assert tickets.read(tickets.path(MAC, one.uuid)).right is None
 
 
+@pytest.mark.parametrize(
+    "torn", ["rig", "right", "right vnet4", "right vnet4 8", "right vnet4 8right vnet5 9\n", "right vnet4 x\n"]
+)
+def test_a_note_that_was_cut_short_notes_nothing(torn):
+    one = ticket()
+    tickets.write(one)
+    tickets.mark_right(one, "vnet3", 7)
+    with open(tickets.path(MAC, one.uuid), "a", encoding="utf-8") as file:
+        file.write(torn)
+
+    assert tickets.read(tickets.path(MAC, one.uuid)).right == ("vnet3", 7)
+
+
 def test_marking_does_not_bring_back_a_ticket_that_is_gone():
     tickets.mark_right(ticket(), "vnet3", 7)
 

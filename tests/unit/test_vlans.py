@@ -115,7 +115,7 @@ def test_from_bridge_reads_what_bridge_shows(shown, expected):
 
 
 @pytest.mark.parametrize(
-    "shown", [None, 5, {"a": 1}, [{}], [{"vlans": 5}], [{"vlans": [{}]}], [{"vlans": [{"vlan": "x"}]}]]
+    "shown", [None, 5, {"a": 1}, {}, "", [{}], [{"vlans": 5}], [{"vlans": [{}]}], [{"vlans": [{"vlan": "x"}]}]]
 )
 def test_from_bridge_refuses_anything_else(shown):
     with pytest.raises(HookError, match="answered what it should not"):

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""The detached process is killed at hundreds of moments, nearly all of them while it types.
+
+test_join.py kills the whole hook's; here they are children that have imported everything already, to be many.
+"""
+
+import os
+import random
+import subprocess
+import time
+
+import pytest
+from captured import domain, networkport, state_files
+from conftest import tickets
+from iproute import ACCESS, eventually, vlans
+from ready import Ready
+
+ROUNDS, ROUNDS_PER_MEND = 40, 8  # in each round one process for each kind of change is killed
+ZEROTIER, SERVER, DEFAULT = {46: ACCESS}, {3: ACCESS}, {1: ACCESS}
+LAB = {10: ACCESS, 20: (), **dict.fromkeys(range(30, 41), ())}
+MIXED = {20: ACCESS, 46: ()}  # one VID in common with LAB, with other flags
+
+
+class Nic:
+    """A NIC of VM web whose port has some VLANs, and is to have others."""
+
+    def __init__(self, number, old, wanted):
+        self.old, self.wanted = old, wanted
+        self.tap, self.mac = f"vnet{number}", f"52:54:00:00:00:0{number}"
+        self.uuid = f"00000000-0000-0000-0000-00000000000{number}"
+        self.xml = networkport(self.uuid, "lab" if wanted == LAB else "zerotier", mac=self.mac)
+        self.tap_mac = self.mac.replace("52", "fe", 1)
+
+    def checked(self):
+        """Return its VLANs: its own, or some of them, or none; or its old ones; never of both."""
+        have = vlans(self.tap)
+        assert any(have.keys() <= state.keys() for state in (self.old, self.wanted)), (self.tap, have)
+        assert all(flags in (self.old.get(vid), self.wanted.get(vid)) for vid, flags in have.items()), (self.tap, have)
+        return have
+
+
+NICS = [
+    Nic(0, DEFAULT, ZEROTIER),
+    Nic(1, SERVER, ZEROTIER),
+    Nic(2, LAB, ZEROTIER),
+    Nic(3, DEFAULT, LAB),
+    Nic(4, MIXED, LAB),
+]
+DOMAIN = domain([(nic.mac, nic.uuid, nic.tap) for nic in NICS])
+
+
+@pytest.fixture
+def ready(bridge):
+    """Give the hooks, without what they wait for in live changes."""
+    ready = Ready(tickets__LIVE_GRACE_SECONDS=0, convergence__WATCH_SECONDS=0)
+    yield ready
+    ready.close()
+
+
+@pytest.fixture
+def chance():
+    """Give a random generator: LAB_SEED=N repeats its numbers, though not what the kernel makes of them."""
+    seed = int(os.environ.get("LAB_SEED", time.time_ns() % 1_000_000))
+    print(f"LAB_SEED={seed}")
+    return random.Random(seed)
+
+
+def new_taps():
+    """Put new taps of the same names on the bridge, with their old VLANs."""
+    links, entries = [], []
+    for nic in NICS:
+        links += [f"link del {nic.tap}", f"tuntap add {nic.tap} mode tap"]
+        links.append(f"link set {nic.tap} address {nic.tap_mac} master br0 up")
+        if nic.old != DEFAULT:
+            entries.append(f"vlan del dev {nic.tap} vid 1 master")
+            flags = {ACCESS: "pvid untagged", (): ""}
+            entries += [f"vlan add dev {nic.tap} vid {vid} {flags[has]} master" for vid, has in nic.old.items()]
+    for command, lines in (("ip", links), ("bridge", entries)):
+        subprocess.run([command, "-b", "-"], input="\n".join(lines).encode(), check=True)
+
+
+def commands_run():
+    """Return whether a `bridge` runs: one that a killed process leaves behind goes on."""
+    return subprocess.run(["pgrep", "-x", "bridge"], check=False, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_killed_at_any_moment_it_leaves_no_foreign_vlan_beside_its_own(bridge, ready, chance):
+    """The join or a restart of libvirtd then mends it."""
+    for nic in NICS:
+        assert ready.network("port-created", nic.xml).returncode == 0
+        bridge.add_tap(nic.tap, nic.tap_mac)
+    ready.kill()
+    state_files([nic.uuid for nic in NICS], {"web": [nic.tap for nic in NICS]})
+    new_taps()
+    assert [vlans(nic.tap) for nic in NICS] == [nic.old for nic in NICS]
+    began = time.monotonic()
+    for nic in NICS:
+        ready.follow("br0", nic.tap_mac)
+    eventually(lambda: not ready.detached())
+    takes = time.monotonic() - began
+    assert [vlans(nic.tap) for nic in NICS] == [nic.wanted for nic in NICS]
+
+    found = []
+    for number in range(ROUNDS):
+        new_taps()
+        began = time.monotonic()
+        processes = [(nic, ready.follow("br0", nic.tap_mac)) for nic in NICS]
+        moments = sorted(began + takes * chance.uniform(0.1, 0.9) for _ in NICS)
+        for moment, (nic, process) in zip(moments, chance.sample(processes, len(processes))):
+            time.sleep(max(0, moment - time.monotonic()))
+            ready.kill(process)
+            nic.checked()
+        eventually(lambda: not commands_run())
+        found += [(nic, nic.checked()) for nic in NICS]
+        if number % (2 * ROUNDS_PER_MEND) == 0:
+            done = ready.qemu("web", DOMAIN)
+            assert (done.returncode, done.stderr) == (0, "")
+        elif number % ROUNDS_PER_MEND == 0:
+            for nic in NICS:
+                assert ready.network("port-created", nic.xml).returncode == 0
+            eventually(lambda: not ready.detached())
+        if number % ROUNDS_PER_MEND == 0:
+            assert [vlans(nic.tap) for nic in NICS] == [nic.wanted for nic in NICS]
+
+    half_way = [have for nic, have in found if have not in (nic.old, nic.wanted)]
+    print(f"{len(half_way)} of {len(found)} killed half way")
+    assert len(half_way) > len(found) / 20
+    for nic in NICS:
+        bridge.remove_tap(nic.tap)
+        assert ready.network("port-deleted", nic.xml).returncode == 0
+    assert (tickets(), ready.detached()) == ([], [])
