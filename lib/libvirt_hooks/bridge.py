@@ -87,10 +87,11 @@ def _run_batch(commands: list[list[str]]) -> None:
     try:
         run([commands[0][0], "-batch", "-"], "".join(f"{shlex.join(command[1:])}\n" for command in commands))
     except HookError as error:
-        said, failed, line = str(error).rpartition(" Command failed -:")
-        if not failed or not line.isdigit():
-            raise
-        raise HookError(f"{shlex.join(commands[int(line) - 1])}: {said.partition(': ')[2]}") from error
+        said, _, line = str(error).partition(" -batch -: ")[2].partition(" Command failed -:")
+        typed = f"{shlex.join(commands[0])} and those after it"
+        if line.isdigit():
+            typed = shlex.join(commands[int(line) - 1])
+        raise HookError(f"{typed}: {said}") from error
 
 
 def _read(command: list[str]) -> object:

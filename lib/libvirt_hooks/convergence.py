@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from . import HookError, bridge, sysfs, tickets
+from . import HookError, bridge, log, sysfs, tickets
 from .hookdata import tap_address
 from .tickets import Ticket
 from .vlans import Vlans, commands, of_new_port, to_text
@@ -43,16 +43,23 @@ def follow(bridge_name: str, address: str, live: bool) -> None:
     def sleep(seconds: float) -> None:
         _sleep_until_it_comes(bridge_name, address, before, began, seconds)
 
+    said: set[str] = set()
+
+    def say(error: BaseException) -> None:
+        if str(error) not in said and not isinstance(error, BlockingIOError):
+            said.add(str(error))
+            log.warning(f"tried again: {error}")
+
     if not live:
         sleep(SOON_SECONDS)
         try:
             if not look(bridge_name, address, watch_until, is_new=True):
                 return
-        except (HookError, OSError):
-            pass  # said below, should it last
+        except (HookError, OSError) as error:
+            say(error)
     from .patience import until_done
 
-    until_done(attempt, sleep, WAIT_SECONDS)
+    until_done(attempt, sleep, say, WAIT_SECONDS)
     tickets.sweep(older_than_seconds=WAIT_SECONDS)
 
 

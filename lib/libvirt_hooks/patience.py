@@ -20,22 +20,25 @@ from tenacity import (
     wait_fixed,
 )
 
-from . import HookError, log
+from . import HookError
 
 
-def until_done(attempt: Callable[[], str], sleep: Callable[[float], None], seconds: float) -> None:
+def until_done(
+    attempt: Callable[[], str],
+    sleep: Callable[[float], None],
+    say: Callable[[BaseException], None],
+    seconds: float,
+) -> None:
     """Given what to try, which returns why to try again or "", call it until it returns ""; ever less often.
 
-    Whatever the system cannot do just now (no process, no file) is tried again like any other error.
+    Whatever the system cannot do just now (no process, no file) is told to say(), and tried again like any other error.
     Raises HookError with the last reason after so many seconds.
     """
-    said: set[str] = set()
 
     def say_why(state: RetryCallState) -> None:
         error = _outcome(state)
-        if error and not isinstance(error, BlockingIOError) and str(error) not in said:
-            said.add(str(error))
-            log.warning(f"tried again: {error}")
+        if error:
+            say(error)
 
     Retrying(
         retry=retry_if_exception_type((HookError, OSError)) | retry_if_result(bool),
