@@ -45,7 +45,7 @@ def run(command: list[str], stdin: str = "") -> str:
         raise HookError(f"{typed}: not done after {TIMEOUT_SECONDS} s, killed") from error
     except sh.ForkException as error:  # it has a whole traceback in its text
         raise HookError(f"{typed}: cannot be run: {str(error).strip().splitlines()[-1]}") from error
-    except (OSError, RuntimeError) as error:  # RuntimeError: sh can start no thread
+    except (OSError, RuntimeError, ValueError) as error:  # sh can start no thread; what it forked was killed
         raise HookError(f"{typed}: cannot be run: {error}") from error
 
 
