@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: MIT
 # make install, make uninstall: the hooks, to where libvirt calls them, and the tool. It honours DESTDIR.
+# make dist: each of them as one file that needs no packages, in $(DIST). Python's version there should be that of the hosts.
 
 HOOKS_DIR = /etc/libvirt/hooks
 PYTHON = /usr/bin/python3
 HOOKS = network qemu
 TARGET = $(DESTDIR)$(HOOKS_DIR)
 TOOL = $(DESTDIR)/usr/local/sbin/libvirt-vlan
+DIST = dist
 MAN_PAGE = $(DESTDIR)/usr/local/share/man/man8/libvirt-vlan.8
 
 # A file is ours if it imports our main program.
 ours = grep -qs 'from libvirt_hooks\.$(1) import main' "$(2)"
 
-.PHONY: help install uninstall
+.PHONY: help install uninstall dist
 
 help:
 	@echo 'make install    copy the hooks to $(TARGET), and libvirt-vlan to /usr/local/sbin'
 	@echo 'make uninstall  take them away again'
+	@echo 'make dist       build each as one file with the Python packages inside, in $(DIST)'
 	@echo 'sh tests/check  run all tests (as root)'
 
 install:
@@ -38,6 +41,10 @@ uninstall:
 	rm -f '$(TOOL)' '$(MAN_PAGE)'
 	rm -rf '$(TARGET)/lib/libvirt_hooks'
 	@rmdir '$(TARGET)/lib' 2>/dev/null || true
+
+# A set's order, which is random, would be in the compiled code.
+dist:
+	PYTHONHASHSEED=0 $(PYTHON) onefile/build.py '$(DIST)'
 
 # Another's hook of that name stays: libvirt (6.5 or later) runs those in NAME.d after it.
 define install_hook

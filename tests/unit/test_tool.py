@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -433,10 +434,11 @@ def test_what_is_not_understood_is_exit_2(arguments, capsys):
 def test_a_file_that_cannot_be_read_or_written_is_one_line_and_exit_2(monkeypatch, capfd):
     monkeypatch.setattr(command, "_VERBS", {"show": lambda _: os.close(os.open("/no/such", os.O_RDONLY))})
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    kept = os.dup(1)
+    stdout = sys.stdout.fileno()  # pytest's own, not always 1
+    kept = os.dup(stdout)
     try:
         assert command.main(["show"]) == 2
     finally:
-        os.dup2(kept, 1)
+        os.dup2(kept, stdout)
 
     assert capfd.readouterr().err == "libvirt-vlan: /no/such: No such file or directory\n"
