@@ -155,7 +155,7 @@ def change_others(changes):
             write(path, file)
         else:
             os.unlink(path)
-            if path.endswith(".d/50-vlan"):
+            if path.endswith(".d/50-vlan") or path == MAN_PAGE:
                 remove_if_empty(os.path.dirname(path))
 
 
