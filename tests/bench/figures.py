@@ -1,0 +1,410 @@
+# SPDX-License-Identifier: MIT
+"""Measure how long libvirtd waits for the hooks and ports wait for their VLANs, and print it as docs/benchmarks.md.
+
+    sh tests/check -e bench
+
+Everything is measured in one run, on the lab's one processor, and compared with something measured beside it: the lab's
+milliseconds are not a hypervisor's, their ratios nearly are.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DATA = REPOSITORY / "tests/data"
+HOOKS = Path("/etc/libvirt/hooks")
+NETWORK, QEMU = [HOOKS / "network", "br0"], [HOOKS / "qemu", "web"]
+BASH = [REPOSITORY / "tests/bench/hook.bash", "br0"]
+# the least that a hook can do that reads XML safely and goes on after it has returned
+FLOOR = [
+    *("/usr/bin/python3", "-IS", "-c"),
+    "import os, site, sys; sys.path += site.getsitepackages(); import defusedxml.expatbuilder\n"
+    "if os.fork() == 0: [os.close(descriptor) for descriptor in (0, 1, 2)]\n"
+    "os._exit(0)",
+]
+BARE = ["/usr/bin/python3", "-I", "-c", "pass"]
+TICKETS, LOG = Path("/run/libvirt-hooks"), Path("/var/log/libvirt/hooks.log")
+ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+RTMGRP_LINK, AF_BRIDGE = 1, 7  # source: linux/rtnetlink.h, linux/socket.h
+FAMILY = 16  # of a message about a link, struct ifinfomsg behind struct nlmsghdr: the offset in octets
+PR_SET_CHILD_SUBREAPER = 36  # source: linux/prctl.h
+SAMPLES = 9
+Row = tuple[str, ...]
+TYPED = (
+    "bridge vlan show dev {port} >/dev/null; bridge vlan del dev {port} vid 1 master; "
+    "bridge vlan add dev {port} vid 46 pvid untagged master"
+)
+
+
+def main() -> None:
+    """Measure all, print the page."""
+    subprocess.run(["make", "-s", "-C", REPOSITORY, "install"], check=True, stdout=subprocess.DEVNULL)
+    ip("link", "add", "br0", "type", "bridge", "vlan_filtering", "1", "mcast_snooping", "0")
+    ip("link", "set", "br0", "up")
+    print(page([*blocked(), *joining(), *crowds(), *trunk()], waiting()))
+
+
+# How long libvirtd is blocked
+
+
+def blocked() -> list[Row]:
+    """Return the rows about what libvirtd waits for."""
+    created, other, done = [], [], []
+    against_bare, against_bash, floors = [], [], []
+    for _ in range(SAMPLES):  # in turn, so that whatever slows the machine down slows all of them
+        against_bare.append(seconds(BARE))
+        floors.append(seconds(FLOOR))
+        other.append(seconds([*NETWORK, "plugged", "begin", "-"]))
+        created.append(seconds([*NETWORK, "port-created", "begin", "-"], port_created(1)))
+        tap(1)
+        until_nothing_runs()
+        done.append(seconds([*QEMU, "start", "begin", "-"], started(1)))
+        remove(1)
+        against_bash.append(seconds([*BASH, "port-created", "begin", "-"], port_created(1)))
+        tap(1)
+        until_nothing_runs()
+        remove(1)
+    bare, bash = statistics.median(against_bare), statistics.median(against_bash)
+    ours = statistics.median(created)
+    return [
+        row("libvirtd blocked by port-created", ours, "bare Python", bare, "≤ 1.5"),
+        row("", ours, "bash hook", bash, "< 1"),
+        row(
+            "libvirtd blocked by an operation that is not ours", statistics.median(other), "bare Python", bare, "≤ 1.15"
+        ),
+        row("libvirtd blocked by `start begin`, work done", statistics.median(done), "bare Python", bare, "≤ 1.6"),
+    ]
+
+
+def seconds(command: list, stdin: str = "") -> float:
+    """Given a command and its stdin, return how long libvirtd would wait for it: until nobody holds its pipes."""
+    begin = time.monotonic()
+    subprocess.run(command, input=stdin.encode(), capture_output=True, check=True, env=ENVIRONMENT)
+    return time.monotonic() - begin
+
+
+# How long a port waits
+
+
+def joining() -> list[Row]:
+    """Return the rows about the time from a port's joining the bridge to the last change of its VLANs."""
+    typed = statistics.median(type_by_hand() for _ in range(SAMPLES))
+    rows = []
+    for later, limit in ((0.3, "≤ 2.5"), (3, "≤ 4"), (30, "≤ 10")):
+        what = f"port joins {later} s after the hook → last VLAN change"
+        ours = statistics.median(join(NETWORK, later) for _ in range(SAMPLES))
+        rows.append(row(what, ours, "typed", typed, limit))
+        if later < 1:
+            bash = statistics.median(join(BASH, later) for _ in range(SAMPLES))
+            rows.append(row("", ours, "bash hook", bash, "< 1"))
+    return rows
+
+
+def join(hook: list, later: float, number: int = 1) -> float:
+    """Given a hook, after how many seconds the port joins, and its number, return how long it then waits."""
+    subprocess.run(
+        [*hook, "port-created", "begin", "-"], input=port_created(number).encode(), check=True, env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    time.sleep(later)
+    with vlan_changes() as times:
+        tap(number)
+        until_nothing_runs()
+    assert vlans(f"vnet{number}") == [46], vlans(f"vnet{number}")
+    remove(number)
+    return times[-1] - times[0]  # the first is the default VLAN, which the kernel gives at the joining
+
+
+def type_by_hand() -> float:
+    """Return how long three commands take, from the first one's start to the last change."""
+    tap(1)
+    with vlan_changes() as times:
+        begin = time.monotonic()
+        subprocess.run(["sh", "-c", TYPED.format(port="vnet1")], check=True, env=ENVIRONMENT)
+    remove(1)
+    return times[-1] - begin
+
+
+# Many of them
+
+
+def crowds() -> list[Row]:
+    """Return the rows about many ports at once, and about one port among many."""
+    alone = [join(NETWORK, 3) for _ in range(SAMPLES)]
+    one = statistics.median(alone)
+    hundred = range(1, 101)
+    for number in hundred:
+        subprocess.run([*NETWORK, "port-created", "begin", "-"], input=port_created(number).encode(), check=True)
+    time.sleep(60)  # until all have imported what they need
+    with vlan_changes() as times:
+        taps(hundred)
+        until_nothing_runs()
+    assert all(vlans(f"vnet{number}") == [46] for number in hundred)
+    for number in hundred:
+        remove(number)
+    rows = [row("100 ports at once → last VLAN change", times[-1] - times[0], "100 times one", 100 * one, "≤ 1.2")]
+
+    with open("/run/batch", "w", encoding="ascii") as batch:
+        for number in range(1000, 2000):
+            batch.write(f"link add other{number} type dummy\nlink set other{number} master br0 up\n")
+    ip("-batch", "/run/batch")
+    with open("/run/batch", "w", encoding="ascii") as batch:
+        for vid in (1, 46, 3):
+            batch.write(f"vlan add dev other1000 vid {vid} master\n" if vid > 1 else "")
+            for entry in range(4000):
+                address = f"02:00:00:{vid:02x}:{entry >> 8:02x}:{entry & 255:02x}"
+                batch.write(f"fdb add {address} dev other1000 master static vlan {vid}\n")
+    subprocess.run(["/usr/sbin/bridge", "-batch", "/run/batch"], check=True)
+    among, blocked_alone, blocked_among = [], [], []
+    for _ in range(SAMPLES):
+        among.append(join(NETWORK, 3))
+        blocked_among.append(seconds([*NETWORK, "port-created", "begin", "-"], port_created(1)))
+        remove(1)
+    with open("/run/batch", "w", encoding="ascii") as batch:
+        batch.writelines(f"link del other{number}\n" for number in range(1000, 2000))
+    ip("-batch", "/run/batch")
+    for _ in range(SAMPLES):
+        blocked_alone.append(seconds([*NETWORK, "port-created", "begin", "-"], port_created(1)))
+        remove(1)
+    here, there = statistics.median(blocked_among), statistics.median(blocked_alone)
+    return [
+        *rows,
+        row(
+            "a port among 1,000 with 4,000 FDB entries per VLAN → last VLAN change",
+            statistics.median(among),
+            "alone",
+            one,
+            "≤ 1.2",
+        ),
+        row("libvirtd blocked by port-created among 1,000 ports", here, "alone", there, ""),
+    ]
+
+
+def trunk() -> list[Row]:
+    """Return the row about a trunk of 200 scattered VIDs."""
+    vids = range(10, 410, 2)
+    tags = "".join(f'<tag id="{vid}"/>' for vid in vids)
+    portgroup = f'<portgroup name="zerotier"><vlan trunk="yes">{tags}</vlan></portgroup>'
+    block = f'<hooks:portgroups xmlns:hooks="urn:libvirt-hooks:portgroups:1">{portgroup}</hooks:portgroups>'
+    xml = port_created(1).replace(
+        "<portgroup name='zerotier-46'", f"<metadata>{block}</metadata><portgroup name='x-46'"
+    )
+    ours, by_batch = [], []
+    for _ in range(SAMPLES):
+        subprocess.run([*NETWORK, "port-created", "begin", "-"], input=xml.encode(), check=True)
+        time.sleep(3)
+        with vlan_changes() as times:
+            tap(1)
+            until_nothing_runs()
+            assert vlans("vnet1") == list(vids), vlans("vnet1")
+        ours.append(times[-1] - times[0])
+        remove(1)
+        tap(1)
+        lines = "vlan del dev vnet1 vid 1 master\n" + "".join(f"vlan add dev vnet1 vid {vid} master\n" for vid in vids)
+        with vlan_changes() as times:
+            begin = time.monotonic()
+            subprocess.run(["/usr/sbin/bridge", "-batch", "-"], input=lines.encode(), check=True)
+        by_batch.append(times[-1] - begin)
+        remove(1)
+    return [
+        row(
+            "trunk of 200 scattered VIDs",
+            statistics.median(ours),
+            "one `bridge -batch`",
+            statistics.median(by_batch),
+            "≤ 3",
+        )
+    ]
+
+
+# What waiting costs
+
+
+def waiting() -> list[str]:
+    """Return lines about the memory and the processor time of a process that waits."""
+    for number in range(1, 4):
+        subprocess.run([*NETWORK, "port-created", "begin", "-"], input=port_created(number).encode(), check=True)
+        time.sleep(2)
+    processes = running()
+    pss = max(int(line.split()[1]) for process in processes for line in smaps(process) if line.startswith("Pss:"))
+    shares, last = [], 0.0
+    for until in (10, 30, 60, 120):
+        before = sum(map(processor_seconds, processes))
+        time.sleep(until - last)
+        used = sum(map(processor_seconds, processes)) - before
+        shares.append(f"{100 * used / len(processes) / (until - last):.1f} % from second {last:.0f} to {until}")
+        last = until
+    for number in range(1, 4):
+        remove(number)
+    for process in processes:
+        os.kill(process, 9)
+    return [
+        f"A process that waits has {pss / 1024:.1f} MiB of memory (PSS, the largest of {len(processes)}).",
+        f"It takes {', '.join(shares)} of the lab's processor.",
+    ]
+
+
+def smaps(process: int) -> list[str]:
+    """Given a process, return the sums of its memory. Source: proc(5), smaps_rollup."""
+    return Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+
+
+def processor_seconds(process: int) -> float:
+    """Given a process, return its processor time, user and system. Source: proc(5), stat, fields 14 and 15."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+# The bench
+
+
+def ip(*words: str) -> None:
+    """Run `ip`."""
+    subprocess.run(["ip", *words], check=True)
+
+
+def tap(number: int) -> None:
+    """Make the tap of port `number`, and put it on the bridge."""
+    taps([number])
+
+
+def taps(numbers: Iterable[int]) -> None:
+    """Make the taps of ports, and put them on the bridge."""
+    lines = [
+        f"tuntap add vnet{number} mode tap\n"
+        f"link set vnet{number} address fe:54:00:00:{number >> 8:02x}:{number & 255:02x}\n"
+        f"link set vnet{number} master br0 up\n"
+        for number in numbers
+    ]
+    subprocess.run(["ip", "-batch", "-"], input="".join(lines).encode(), check=True)
+
+
+def remove(number: int) -> None:
+    """Remove the port's tap, ticket and whatever waits for it."""
+    subprocess.run(["ip", "link", "del", f"vnet{number}"], check=False, stderr=subprocess.DEVNULL)
+    address = f"fe:54:00:00:{number >> 8:02x}:{number & 255:02x}"
+    for ticket in TICKETS.glob(f"{address}.*"):
+        ticket.unlink()
+    LOG.unlink(missing_ok=True)
+
+
+def vlans(port: str) -> list[int]:
+    """Return the port's VIDs."""
+    shown = subprocess.check_output(["/usr/sbin/bridge", "-j", "vlan", "show", "dev", port])
+    return [vlan["vlan"] for entry in json.loads(shown or "[]") for vlan in entry["vlans"]]
+
+
+@contextlib.contextmanager
+def vlan_changes() -> Iterator[list[float]]:
+    """Give a list of the times at which the kernel has told of changes of ports since; it grows meanwhile."""
+    times: list[float] = []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as events:
+        events.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
+        events.bind((0, RTMGRP_LINK))
+        events.settimeout(0.2)
+
+        def note() -> None:
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    if events.recv(65536)[FAMILY] == AF_BRIDGE:
+                        times.append(time.monotonic())
+
+        over, thread = threading.Event(), threading.Thread(target=note)
+        thread.start()
+        try:
+            yield times
+        finally:
+            time.sleep(0.1)
+            over.set()
+            thread.join()
+
+
+def until_nothing_runs() -> None:
+    """Return once all that the hooks have left behind has ended: it is our children, as is asked for below."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+
+
+def running() -> list[int]:
+    """Return the processes that the hooks have left behind."""
+    return [int(child) for child in Path("/proc/thread-self/children").read_text().split()]
+
+
+def port_created(number: int) -> str:
+    """Return the XML of port-created, captured from libvirt, for port `number`."""
+    xml = (DATA / "network-port-created-zerotier.xml").read_text()
+    end = f"{number >> 8:02x}:{number & 255:02x}"
+    uuid = xml.split("<networkport>")[1].split("<uuid>")[1].split("<")[0]
+    return xml.replace("52:54:00:00:00:01", f"52:54:00:00:{end}").replace(uuid, f"{uuid[:-4]}{number:04x}")
+
+
+def started(number: int) -> str:
+    """Return the XML of start, captured from libvirt, its first NIC being port `number`, and no second."""
+    xml = (DATA / "qemu-start.xml").read_text()
+    first, second = xml.split("<interface ")[:3][1:]
+    uuid = port_created(number).split("<networkport>")[1].split("<uuid>")[1].split("<")[0]
+    nic = first.replace(first.split("portid='")[1].split("'")[0], uuid)
+    nic = nic.replace(f"dev='{nic.split('target dev=')[1][1:].split(chr(39))[0]}'", f"dev='vnet{number}'")
+    return xml.replace("<interface " + first, "<interface " + nic).replace(
+        "<interface " + second.split("</interface>")[0] + "</interface>", ""
+    )
+
+
+# The page
+
+
+def row(what: str, ours: float, against: str, theirs: float, limit: str) -> Row:
+    """Return a row: what was measured, its milliseconds, against what, its milliseconds, the ratio, what it may be."""
+    return (what, f"{ours * 1000:.0f}", against, f"{theirs * 1000:.0f}", f"{ours / theirs:.2f}", limit)
+
+
+def page(rows: list[Row], lines: list[str]) -> str:
+    """Return the page in Markdown."""
+    cells = [("what", "ms", "against", "ms", "ratio", "to reach"), ("---", "--:", "---", "--:", "--:", "---"), *rows]
+    table = "\n".join(f"| {' | '.join(cell)} |" for cell in cells)
+    versions = ", ".join(f"{name} {version(name)}" for name in ("sh", "tenacity", "defusedxml"))
+    return PAGE.format(
+        samples=SAMPLES, table=table, lines="\n".join(f"* {line}" for line in lines), python=platform.python_version(),
+        kernel=platform.release(), versions=versions,
+        iproute2=subprocess.check_output(["ip", "-V"], text=True).split()[-1],
+    )  # fmt: skip
+
+
+PAGE = """\
+# Benchmarks
+
+To repeat them, on Debian or Ubuntu: `sudo sh tests/check -e bench` prints this page. It takes a quarter of an hour; let
+the machine do nothing else.
+
+Medians of {samples}, all of one run in the lab: a User-Mode Linux {kernel} with one processor, Python {python},
+{versions}, iproute2 {iproute2}. A system call costs some thirty times as much there as on a real
+host, so the milliseconds are not a hypervisor's: compare the ratios.
+
+{table}
+
+{lines}
+
+* *bare Python* is `/usr/bin/python3 -I -c pass`; the hooks run with `-IS`, and so are not slowed down by `.pth` files.
+* *the least possible* is a Python that imports `defusedxml`'s quickest parser, forks, and does nothing.
+* *typed* is `bridge vlan show`, `bridge vlan del` and `bridge vlan add`, in a shell, from its start to the last change.
+* *bash hook* is tests/bench/hook.bash: 20 lines with xmllint and jq that check nothing.
+* The time of a port runs from its joining the bridge to the last change of its VLANs, both as the kernel tells them
+  (`bridge monitor link`).
+"""
+
+
+if __name__ == "__main__":
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    main()
