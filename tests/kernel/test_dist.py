@@ -23,7 +23,7 @@ def rewritten(tmp_path):
     def rewrite(change):
         members, target = ZipFile(DIST / "network"), tmp_path / "network"
         with open(target, "wb") as file:
-            file.write(b"#!/usr/bin/python3 -I\n")
+            file.write(b"#!/usr/bin/python3 -IS\n")
             with ZipFile(file, "w") as archive:
                 for name in members.namelist():
                     archive.writestr(name, change(name, members.read(name)))

@@ -64,7 +64,7 @@ def test_the_licence_of_all_that_is_inside_is_inside(dist, program):
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_it_is_a_script_for_the_systems_python(dist, program):
     assert (dist / program).stat().st_mode & 0o777 == 0o755
-    assert (dist / program).read_bytes().startswith(b"#!/usr/bin/python3 -I\n")
+    assert (dist / program).read_bytes().startswith(b"#!/usr/bin/python3 -I")
 
 
 def test_the_tool_needs_no_packages(dist):
