@@ -38,6 +38,14 @@ def ports(bridge: str) -> dict[str, int]:
         return {}
 
 
+def port_number(port: str, bridge: str) -> int:
+    """Given a port's name and its bridge, return its number as in ports(), 0 if it is not there."""
+    try:
+        return os.lstat(f"{NET}/{bridge}/brif/{port}").st_ino
+    except OSError:
+        return 0
+
+
 def address(interface: str) -> str:
     """Given an interface's name, return its MAC address, "" if there is none of that name."""
     return _read(f"{interface}/address")
