@@ -110,7 +110,12 @@ def _make_right(nic: Nic, dry_run: bool) -> None:
         ticket = tickets.new(nic.port, nic.network, nic.wanted, live=False)
         tickets.write(ticket)
     _print_and_type(put_back, subject)
-    join(ticket, nic.tap, _print_and_type)
+    try:
+        join(ticket, nic.tap, _print_and_type)
+    except HookError:
+        if put_back:  # and set down: the next sync would not know that it is to set it up
+            _print_and_type([["ip", "link", "set", "dev", nic.tap, "nomaster"]], subject)
+        raise
     _print_and_type(set_up, subject)
 
 

@@ -135,22 +135,26 @@ def make_right(ticket: Ticket, port: str, change: Change = bridge.change, have: 
     """
     assert ticket.vlans is not None
     subject = tickets.subject(ticket, port)
+    number = sysfs.port_number(port, ticket.bridge)
     index = sysfs.ifindex(port)
     found = bridge.vlans_of(port) if have is None else have
     to_type = commands(port, found, ticket.vlans)
-    _still_there(ticket, port, index)
+    _still_there(ticket, port, number)
     change(to_type, subject)
     if to_type or have is not None:
         found = bridge.vlans_of(port)
-    _still_there(ticket, port, index)
+    _still_there(ticket, port, number)
     if found != ticket.vlans:
         raise HookError(f"it has {to_text(found)} instead of {to_text(ticket.vlans)}: who else sets its VLANs?")
     tickets.mark_right(ticket, port, index)
 
 
-def _still_there(ticket: Ticket, port: str, index: int) -> None:
-    """A tap that goes can come back as another VM's: the commands know it by name only."""
-    if not index or sysfs.ifindex(port) != index or sysfs.master(port) != ticket.bridge:
+def _still_there(ticket: Ticket, port: str, number: int) -> None:
+    """A tap that goes can come back as another VM's: the commands know it by name only.
+
+    One that was off the bridge for a moment has other VLANs than were read.
+    """
+    if not number or sysfs.port_number(port, ticket.bridge) != number:
         raise HookError(f"{port} has left {ticket.bridge}")
     if sysfs.address(port) != tap_address(ticket.mac):
         raise HookError(f"{port} has not the address of this NIC's tap, {tap_address(ticket.mac)}")

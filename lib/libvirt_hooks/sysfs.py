@@ -34,8 +34,16 @@ def ports(bridge: str) -> dict[str, int]:
     """Given a bridge, return its ports' names, each with a number that is another once it has left and returned."""
     try:
         return {entry.name: entry.inode() for entry in os.scandir(f"{NET}/{bridge}/brif")}
-    except FileNotFoundError:
+    except OSError:  # there is no such bridge, or too many files are open
         return {}
+
+
+def port_number(port: str, bridge: str) -> int:
+    """Given a port's name and its bridge, return its number as in ports(), 0 if it is not there."""
+    try:
+        return os.lstat(f"{NET}/{bridge}/brif/{port}").st_ino
+    except OSError:
+        return 0
 
 
 def address(interface: str) -> str:
@@ -50,7 +58,7 @@ def ports_with(mac: str, bridge: str) -> dict[str, int]:
     """
     found = {}
     for name, number in ports(bridge).items():
-        if (name, number) not in _addresses:
+        if not _addresses.get((name, number)):  # it could not be read while too many files were open
             _addresses[name, number] = address(name)
         if _addresses[name, number] == mac:
             found[name] = number

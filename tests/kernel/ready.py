@@ -48,9 +48,9 @@ class Ready:
         """Call the qemu hook as `virsh start` does before QEMU runs."""
         return self.call("qemu", vm, "start", xml, path)
 
-    def follow(self, bridge, address, path="/usr/sbin:/usr/bin:/bin"):
-        """Have a detached process make the port with that address right, as after port-created; return its id."""
-        return self._ask(["follow", [bridge, address], "", {"LC_ALL": "C", "PATH": path}])
+    def follow(self, address, live=False, path="/usr/sbin:/usr/bin:/bin"):
+        """Have a detached process make br0's port of that address right, as after port-created; return its id."""
+        return self._ask(["follow", ["br0", address, live], "", {"LC_ALL": "C", "PATH": path}])
 
     def detached(self):
         """Return the ids of the processes that the hooks have left behind."""
@@ -85,7 +85,7 @@ class Ready:
 
 def _serve(lib, constants):
     sys.path.insert(0, lib)
-    from libvirt_hooks import backup, bridge, convergence, join, network, ports, qemu, tickets  # noqa: F401
+    from libvirt_hooks import backup, bridge, convergence, join, network, patience, ports, qemu, tickets  # noqa: F401
 
     for word in constants:
         name, _, number = word.partition("=")
@@ -96,7 +96,7 @@ def _serve(lib, constants):
     for line in sys.stdin:
         program, arguments, xml, environment = json.loads(line)
         if program == "follow":
-            answer = _detached(lambda arguments=arguments: convergence.follow(*arguments, live=False), environment)
+            answer = _detached(lambda arguments=arguments: convergence.follow(*arguments), environment)
         else:
             answer = _called(mains[program], arguments, xml.encode(), environment)
         print(json.dumps(answer), flush=True)

@@ -37,7 +37,7 @@ from hypothesis.stateful import (
 from iproute import ACCESS, eventually, ip, vlans
 from ready import Ready
 
-EXAMPLES, STEPS = int(os.environ.get("HYPOTHESIS_EXAMPLES", "10")), 12
+EXAMPLES, STEPS = int(os.environ.get("HYPOTHESIS_EXAMPLES", "6")), 12
 GRACE_SECONDS, WATCH_SECONDS = 2, 3  # instead of 5 and 10: half of the test would be waiting
 DEFAULT = {1: ACCESS}
 GRANTED = {

@@ -88,7 +88,7 @@ def check():
     return notes_aside(out)
 
 
-def test_show_check_and_sync_on_ports_right_wiped_half_wiped_stale_and_made_plain(vm, network):
+def test_show_check_and_sync_on_ports_right_wiped_half_wiped_stale_and_made_plain(vm, network, tmp_path):
     """One VM with a NIC in each kind of portgroup, because starting one takes a while here."""
     define_network()
     vm("web", *(nic(mac, group) for group, mac in MACS.items()))
@@ -102,6 +102,7 @@ def test_show_check_and_sync_on_ports_right_wiped_half_wiped_stale_and_made_plai
     are_mended(taps, right)
     one_made_plain_by_libvirt_is_found(taps["zerotier"])
     faults_around_them_are_found(taps["server"])
+    one_that_could_not_be_put_back_is_by_the_next_sync(taps["server"], tmp_path)
 
 
 def are_right(taps):
@@ -205,6 +206,20 @@ def faults_around_them_are_found(tap):
         bridge("vlan", "add", "dev", "eth9", "vid", vids)
     assert all("after libvirtd started" in line for line in check())
     ip("link", "del", "eth9")
+
+
+def one_that_could_not_be_put_back_is_by_the_next_sync(tap, directory):
+    ip("link", "set", tap, "nomaster")
+    program = directory / "bridge"
+    program.write_text('#!/bin/sh\n[ "$1" != -batch ] || exit 1\nexec /usr/sbin/bridge "$@"\n')
+    program.chmod(0o755)
+    status, _, (line,) = tool("sync", env={"PATH": f"{directory}:{os.environ['PATH']}"})
+    assert (status, line.partition(": ")[2].startswith(f"web {MACS['server']} {tap} server: ")) == (1, True)
+    assert not Path(f"/sys/class/net/{tap}/master").exists()
+
+    status, typed, _ = tool("sync")
+    assert (status, typed[-1]) == (0, f"ip link set dev {tap} up")
+    assert vlans(tap) == {3: ACCESS}
 
 
 def test_a_vm_from_before_the_hooks_is_made_right_and_cared_for_from_then_on(vm, network):
