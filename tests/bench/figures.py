@@ -146,7 +146,7 @@ def crowds() -> list[Row]:
     hundred = range(1, 101)
     for number in hundred:
         subprocess.run([*NETWORK, "port-created", "begin", "-"], input=port_created(number).encode(), check=True)
-    time.sleep(60)  # until all have imported what they need
+    time.sleep(30)  # until all have imported what they need
     with vlan_changes() as times:
         taps(hundred)
         until_nothing_runs()
@@ -239,7 +239,7 @@ def waiting() -> list[str]:
     processes = running()
     pss = max(int(line.split()[1]) for process in processes for line in smaps(process) if line.startswith("Pss:"))
     shares, last = [], 0.0
-    for until in (10, 30, 60, 120):
+    for until in (10, 30, 60):
         before = sum(map(processor_seconds, processes))
         time.sleep(until - last)
         used = sum(map(processor_seconds, processes)) - before
