@@ -87,7 +87,10 @@ def _run_batch(commands: list[list[str]]) -> None:
     try:
         run([commands[0][0], "-batch", "-"], "".join(f"{shlex.join(command[1:])}\n" for command in commands))
     except HookError as error:
-        said, _, line = str(error).partition(" -batch -: ")[2].partition(" Command failed -:")
+        _, ran, said = str(error).partition(" -batch -: ")
+        if not ran:
+            raise
+        said, _, line = said.partition(" Command failed -:")
         typed = f"{shlex.join(commands[0])} and those after it"
         if line.isdigit():
             typed = shlex.join(commands[int(line) - 1])
