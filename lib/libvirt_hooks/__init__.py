@@ -10,7 +10,7 @@ What runs while libvirtd waits imports as little as it can: no dataclasses, typi
 (each costs libvirtd about as much as Python's own start).
 """
 
-# where a daemon without PATH in its environment gives none to its hooks
+# a daemon started by hand gives its hooks a PATH without /usr/sbin, or none
 COMMAND_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     if operation not in OPERATIONS or os.geteuid() != 0:
         return 0
     log.start("libvirt-hook-qemu")
-    os.environ.setdefault("PATH", COMMAND_PATH)
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:{COMMAND_PATH}".lstrip(":")
     xml = sys.stdin.buffer.read()
     try:
         if operation == "prepare":

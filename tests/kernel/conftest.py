@@ -6,6 +6,7 @@
 vnet0    vnet1    swp1 ...
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -71,6 +72,16 @@ def make_bridge_program(directory, lines):
     )
     program.chmod(0o755)
     return f"{directory}:/usr/sbin:/usr/bin:/bin"
+
+
+@contextlib.contextmanager
+def without_bridge():
+    """Have no `bridge` installed meanwhile: the lab forgets it, should this end badly."""
+    shutil.move("/usr/sbin/bridge", "/usr/sbin/hidden")
+    try:
+        yield
+    finally:
+        shutil.move("/usr/sbin/hidden", "/usr/sbin/bridge")
 
 
 def detached():

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, TICKETS, detached, hook, logged, port_created, tickets
+from conftest import REPOSITORY, TICKETS, detached, hook, logged, port_created, tickets, without_bridge
 from iproute import ip
 
 DIST_PACKAGES = Path("/usr/lib/python3/dist-packages")  # Debian's
@@ -97,8 +97,9 @@ def test_a_package_that_is_missing(bridge, package):
     assert f"apt install python3-{package} or dnf install python3-{package}" in sentence
 
 
-def test_bridge_is_not_installed(bridge, tmp_path):
-    sentence = refused(hook("port-created", port_created(), path=str(tmp_path)))
+def test_bridge_is_not_installed(bridge):
+    with without_bridge():
+        sentence = refused(hook("port-created", port_created()))
 
     assert "bridge is not installed: install it with apt install iproute2 or dnf install iproute" in sentence
 
