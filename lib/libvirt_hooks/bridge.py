@@ -64,8 +64,7 @@ def change(commands: list[list[str]], subject: str) -> None:
     Several are one `bridge -batch` or `ip -batch`, which stops at the first that fails. It looks names up once: if the
     port goes half way, and its name comes back as another VM's, the rest does not reach that one (lib/ll_map.c).
     """
-    for command in commands:
-        log.info(f"{subject}: + {shlex.join(command)}")
+    log.info(*(f"{subject}: + {shlex.join(command)}" for command in commands))
     if len(commands) == 1:
         run(commands[0])
     elif commands:

@@ -34,11 +34,16 @@ def follow(bridge_name: str, address: str, live: bool) -> None:
     began = time.monotonic()
     watch_until = began + WATCH_SECONDS if live else 0.0
     before: dict[str, int] = {}
+    is_new = not live
 
     def attempt() -> str:
-        nonlocal before
+        nonlocal before, is_new
         before = sysfs.ports_with(address, bridge_name)  # before the look, so that none comes unseen in between
-        return look(bridge_name, address, watch_until)
+        try:
+            return look(bridge_name, address, watch_until, is_new)
+        except HookError:
+            is_new = False
+            raise
 
     def sleep(seconds: float) -> None:
         _sleep_until_it_comes(bridge_name, address, before, began, seconds)
@@ -53,7 +58,7 @@ def follow(bridge_name: str, address: str, live: bool) -> None:
     if not live:
         sleep(SOON_SECONDS)
         try:
-            if not look(bridge_name, address, watch_until, is_new=True):
+            if not attempt():
                 return
         except (HookError, OSError) as error:
             say(error)
@@ -63,8 +68,9 @@ def follow(bridge_name: str, address: str, live: bool) -> None:
     tickets.sweep(older_than_seconds=WAIT_SECONDS)
 
 
-def look(bridge_name: str, address: str, watch_until: float, is_new: bool = False) -> str:
-    """Given a bridge, a tap's address and a time.monotonic(), make its port right, return why to look again or "".
+def look(bridge_name: str, address: str, watch_until: float, is_new: bool) -> str:
+    """Given a bridge, a tap's address, until when to watch it by time.monotonic(), and whether its port is new if it is
+    there, make that right, return why to look again or "".
 
     A port that is new has what the kernel gives to new ports: with one read less, its guest is where it does not belong
     for half as long. What it has then is read back in any case.
@@ -170,4 +176,4 @@ def _sleep_until_it_comes(bridge_name: str, address: str, before: dict[str, int]
         there = sysfs.ports_with(address, bridge_name)
         if there and there != before:
             return
-        time.sleep(min(max(0.02, (now - began) / 20), end - now))
+        time.sleep(min(max(0.02, (now - began) / 40), end - now))

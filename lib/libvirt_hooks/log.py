@@ -44,9 +44,9 @@ def debug(message: str) -> None:
     _write(syslog.LOG_DEBUG, message)
 
 
-def info(message: str) -> None:
-    """Given a decision or a command that changes something, log it."""
-    _write(syslog.LOG_INFO, message)
+def info(*messages: str) -> None:
+    """Given decisions or commands that change something, log each in a line of its own."""
+    _write(syslog.LOG_INFO, *messages)
 
 
 def warning(message: str) -> None:
@@ -69,20 +69,22 @@ def refuse(message: str, fatal: bool) -> int:
     return 1 if fatal else 0
 
 
-def _write(priority: int, message: str) -> None:
-    text = one_line(message)
+def _write(priority: int, *messages: str) -> None:
+    texts = [one_line(message) for message in messages]
     if os.path.exists(SYSLOG_SOCKET):
-        syslog.syslog(priority, text)
+        for text in texts:
+            syslog.syslog(priority, text)
         return
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    begin = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {_ident}[{os.getpid()}]: "
     try:
         descriptor = _open_file()
         try:
-            os.write(descriptor, f"{stamp} {_ident}[{os.getpid()}]: {text}\n".encode())
+            os.write(descriptor, "".join(f"{begin}{text}\n" for text in texts).encode())
         finally:
             os.close(descriptor)
     except OSError as failure:  # no place left to say it but here; a log that fails must not fail a VM's start
-        print(f"{FILE}: {failure}: {text}", file=sys.stderr)
+        for text in texts:
+            print(f"{FILE}: {failure}: {text}", file=sys.stderr)
 
 
 def _open_file() -> int:
