@@ -25,7 +25,9 @@ install:
 	install -d -m 755 '$(TARGET)' '$(TARGET)/lib'
 	rm -rf '$(TARGET)/lib/libvirt_hooks'
 	install -d -m 755 '$(TARGET)/lib/libvirt_hooks'
+	install -d -m 755 '$(TARGET)/lib/libvirt_hooks/tool'
 	install -m 644 lib/libvirt_hooks/*.py '$(TARGET)/lib/libvirt_hooks'
+	install -m 644 lib/libvirt_hooks/tool/*.py '$(TARGET)/lib/libvirt_hooks/tool'
 	umask 022 && $(PYTHON) -m compileall -q -d '$(HOOKS_DIR)/lib/libvirt_hooks' '$(TARGET)/lib/libvirt_hooks'
 	@$(foreach hook,$(HOOKS),$(call install_hook,$(hook)))
 	install -D -m 755 sbin/libvirt-vlan '$(TOOL)'

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""libvirt hooks that put a VM's bridge ports into their VLANs.
+"""libvirt hooks that put a VM's taps into their wanted VLANs.
 
 The modules, from the XML that libvirt sends to the commands that are typed:
-hookdata, metadata, portgroups, vlans (pure); ports, tickets, detach, convergence, patience, bridge; join and backup for
-the qemu hook; beside them sysfs, statefiles and log. network and qemu are the two hooks' main programs.
-The tool libvirt-vlan asks the same modules: command; virsh, interfaces, inventory; verdicts, installation; table.
+network, qemu (the two hooks' main programs) and hook (what they have in common); hookdata, elements, metadata, wanted,
+vlans (pure); ports, tickets, detach, taps, retries, bridge; join and backup for the qemu hook; beside them sysfs,
+statefiles and log. The tool libvirt-vlan is in tool/, and the hooks never import from there.
 
 What runs while libvirtd waits imports as little as it can: no dataclasses, typing, pathlib, json, logging
 (each costs libvirtd about as much as Python's own start).
 """
-
-# a daemon started by hand gives its hooks a PATH without /usr/sbin, or none
-COMMAND_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class HookError(Exception):

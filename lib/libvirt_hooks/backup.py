@@ -10,7 +10,7 @@ import os
 import time
 
 from . import HookError, log
-from .hookdata import Definition, changed_elements, parse_definition
+from .hookdata import Identity, changed_elements, parse_identity
 
 DIRECTORY = "/var/backups/libvirt"
 # libvirt's own files, in which alone are passwords and what a running domain's XML has lost.
@@ -31,7 +31,7 @@ def save_definition(kind: str, xml: bytes) -> None:
     """
     name = "?"
     try:
-        given = parse_definition(xml)
+        given = parse_identity(xml)
         name = given.name
         save(kind, given, _persistent(kind, given) or _without_state(xml))
     except HookError as error:
@@ -48,7 +48,7 @@ def save_network(hook_data: bytes) -> None:
     save_definition("network", hook_data[start:end] + b"</network>\n")
 
 
-def save(kind: str, of: Definition, content: bytes) -> None:
+def save(kind: str, of: Identity, content: bytes) -> None:
     """Given "qemu" or "network", whose definition it is and that, save it unless the newest saved is the same.
 
     Raises OSError if that fails; then everything saved before is still there.
@@ -75,7 +75,7 @@ def save(kind: str, of: Definition, content: bytes) -> None:
     )  # fmt: skip
 
 
-def directory_name(of: Definition) -> str:
+def directory_name(of: Identity) -> str:
     """Given whose definition it is, return the name of its directory: NAME.UUID, so that no two ever share one.
 
     Of the name what is safe in a path and can be read; the uuid keeps them apart, and together after a renaming.
@@ -113,14 +113,14 @@ def surplus(saved: list[str]) -> list[str]:
     return saved[: max(0, len(saved) + 1 - KEEP)]
 
 
-def _persistent(kind: str, given: Definition) -> bytes:
+def _persistent(kind: str, given: Identity) -> bytes:
     """Given whose definition is wanted, return libvirt's own file of it, b"" if there is none: it is transient."""
     if "/" in given.name:
         return b""
     path = f"{CONFIGURATION[kind]}/{given.name}.xml"
     try:
         content = _read(path)
-        return content if parse_definition(content).uuid == given.uuid else b""
+        return content if parse_identity(content).uuid == given.uuid else b""
     except FileNotFoundError:
         return b""
     except HookError as error:

@@ -18,16 +18,59 @@ from . import HookError, log
 from .vlans import Vlans, from_bridge
 
 TIMEOUT_SECONDS = 30  # a `bridge` takes milliseconds; one that takes this long is stuck, and is killed
+BATCH = {"bridge": ["bridge", "-j", "-compressvlans", "-batch", "-"], "ip": ["ip", "-batch", "-"]}
 
 
-def run(command: list[str], stdin: str = "") -> str:
-    """Given a command of iproute2 and its stdin, run it without a shell and return its stdout.
+def link_show(tap: str) -> list[str]:
+    """Given a tap, return the command that shows which bridge the tap is on."""
+    return ["bridge", "-j", "link", "show", "dev", tap]
 
-    Raises HookError, with the command and what it said, if it fails, takes too long or is not installed.
+
+def vlan_show(tap: str) -> list[str]:
+    """Given a tap, return the command that shows the tap's VLANs."""
+    return ["bridge", "-j", "-compressvlans", "vlan", "show", "dev", tap]
+
+
+def type_commands(commands: list[list[str]], subject: str) -> list[object]:
+    """Given commands of one program and what their log lines begin with, run them in order, and log each beforehand.
+
+    Return what each that shows something has answered, parsed. Several commands are one `bridge -batch`, which stops at
+    the first that fails, and looks each name up once: if a tap goes half way, and its name comes back as another VM's,
+    the rest does not reach that VM (iproute2, lib/ll_map.c).
+    Raises HookError, with the command and what it said, if one fails, takes too long or is not installed.
     """
+    for command in commands:
+        if is_read(command):
+            _log_read_once(shlex.join(command))
+    log.info(*(f"{subject}: + {shlex.join(command)}" for command in commands if not is_read(command)))
+    said = _run(commands[0]) if len(commands) == 1 else _run_batch(commands)
+    reads = [shlex.join(command) for command in commands if is_read(command)]
+    answers = _parsed(said)
+    if len(answers) != len(reads):
+        raise HookError(f"{', '.join(reads)}: answered what is no JSON: {said[:200]!r}")
+    return answers
+
+
+def is_read(command: list[str]) -> bool:
+    """Given a command, return whether it only shows something."""
+    return "show" in command
+
+
+def vlans_of_all() -> dict[str, Vlans]:
+    """Return the VLANs of all bridge ports and bridges by name; those without any are missing.
+
+    Raises HookError as type_commands() does.
+    """
+    (shown,) = type_commands([["bridge", "-j", "-compressvlans", "vlan", "show"]], "")
+    return {str(entry.get("ifname")): from_bridge([entry]) for entry in shown} if isinstance(shown, list) else {}
+
+
+def _run(command: list[str], stdin: str = "") -> str:
+    """Given a command and its stdin, run it without a shell and return its stdout. Raises HookError if it fails."""
     typed = shlex.join(command)
     try:
-        # files, not pipes: sh would start threads for those; and whoever kills us must not leave a line cut to "vid 4"
+        # Files instead of pipes: sh would start a thread for each pipe. And if this process is killed, `bridge` must
+        # not read half a line ("vid 4" of "vid 46").
         with _file() as fed, _file() as said, _file() as complained:
             fed.write(stdin)
             fed.seek(0)
@@ -42,11 +85,47 @@ def run(command: list[str], stdin: str = "") -> str:
     except sh.CommandNotFound as error:
         raise HookError(f"{command[0]} is not installed: install iproute2") from error
     except sh.TimeoutException as error:
-        raise HookError(f"{typed}: not done after {TIMEOUT_SECONDS} s, killed") from error
-    except sh.ForkException as error:  # it has a whole traceback in its text
+        raise HookError(f"{typed}: killed, because it was not done after {TIMEOUT_SECONDS} s") from error
+    except sh.ForkException as error:  # its text has a whole traceback
         raise HookError(f"{typed}: cannot be run: {str(error).strip().splitlines()[-1]}") from error
-    except (OSError, RuntimeError, ValueError) as error:  # sh can start no thread; what it forked was killed
+    except (OSError, RuntimeError, ValueError) as error:  # sh could start no thread, or its child was killed
         raise HookError(f"{typed}: cannot be run: {error}") from error
+
+
+def _run_batch(commands: list[list[str]]) -> str:
+    """Given commands of one program, run them as one batch, return its stdout. Errors name the command that failed."""
+    batch = BATCH[commands[0][0]]
+    try:
+        return _run(batch, "".join(f"{shlex.join(_without_options(command))}\n" for command in commands))
+    except HookError as error:
+        _, ran, said = str(error).partition(f"{shlex.join(batch)}: ")
+        if not ran:
+            raise
+        said, _, line = said.partition(" Command failed -:")
+        typed = f"{shlex.join(commands[0])} and those after it"
+        if line.isdigit():
+            typed = shlex.join(commands[int(line) - 1])
+        raise HookError(f"{typed}: {said}") from error
+
+
+def _without_options(command: list[str]) -> list[str]:
+    """Given a command, return its words without the program and its options: those are the whole batch's."""
+    first = next(place for place, word in enumerate(command) if place and not word.startswith("-"))
+    return command[first:]
+
+
+def _parsed(said: str) -> list[object]:
+    """Given the stdout of a batch, return the JSON values in it, one after another, as far as they can be read."""
+    values: list[object] = []
+    decoder, rest = json.JSONDecoder(), said.strip()
+    while rest:
+        try:
+            value, end = decoder.raw_decode(rest)
+        except ValueError:
+            return []
+        values.append(value)
+        rest = rest[end:].lstrip()
+    return values
 
 
 def _file() -> TextIO:
@@ -58,54 +137,7 @@ def _read_back(file: TextIO) -> str:
     return file.read()
 
 
-def change(commands: list[list[str]], subject: str) -> None:
-    """Given commands of one program and what their log lines begin with, log them and run them, as run() does.
-
-    Several are one `bridge -batch` or `ip -batch`, which stops at the first that fails. It looks names up once: if the
-    port goes half way, and its name comes back as another VM's, the rest does not reach that one (lib/ll_map.c).
-    """
-    log.info(*(f"{subject}: + {shlex.join(command)}" for command in commands))
-    if len(commands) == 1:
-        run(commands[0])
-    elif commands:
-        _run_batch(commands)
-
-
-def vlans_of(port: str) -> Vlans:
-    """Given a port, return the VLANs that it has. Raises HookError as run() does, and if the answer is none."""
-    return from_bridge(_read(["bridge", "-j", "-compressvlans", "vlan", "show", "dev", port]))
-
-
-def vlans_of_all() -> dict[str, Vlans]:
-    """Return the VLANs of all ports and bridges by name; ports without any are missing. Raises HookError as above."""
-    shown = _read(["bridge", "-j", "-compressvlans", "vlan", "show"])
-    return {str(entry.get("ifname")): from_bridge([entry]) for entry in shown} if isinstance(shown, list) else {}
-
-
-def _run_batch(commands: list[list[str]]) -> None:
-    try:
-        run([commands[0][0], "-batch", "-"], "".join(f"{shlex.join(command[1:])}\n" for command in commands))
-    except HookError as error:
-        _, ran, said = str(error).partition(" -batch -: ")
-        if not ran:
-            raise
-        said, _, line = said.partition(" Command failed -:")
-        typed = f"{shlex.join(commands[0])} and those after it"
-        if line.isdigit():
-            typed = shlex.join(commands[int(line) - 1])
-        raise HookError(f"{typed}: {said}") from error
-
-
-def _read(command: list[str]) -> object:
-    _log_once(shlex.join(command))
-    answer = run(command)
-    try:
-        return json.loads(answer or "[]")
-    except ValueError as error:
-        raise HookError(f"{shlex.join(command)}: answered what is no JSON: {answer[:200]!r}") from error
-
-
 @cache
-def _log_once(typed: str) -> None:
+def _log_read_once(typed: str) -> None:
     """A process that waits reads the same again and again."""
     log.debug(typed)

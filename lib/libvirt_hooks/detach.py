@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Going on after libvirt has been told that the hook is done."""
+"""Going on in a process of its own, after libvirt has been told that the hook is done."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def detached(work: Callable[[], None]) -> None:
-    """Given some work, have a process of its own do it, and return at once. Raises HookError if there can be none.
+def run_detached(work: Callable[[], None]) -> None:
+    """Start a process of its own that does this work, and return at once. Raises HookError if there can be none.
 
-    libvirtd waits until nobody holds the hook's stdout and stderr any more (libvirt, src/util/vircommand.c): a session
-    of its own is not enough, descriptors 0 to 2 have to go too.
+    libvirtd waits until no process holds the hook's stdout and stderr any more (libvirt, src/util/vircommand.c). So the
+    process gets not only a session of its own: its descriptors 0 to 2 are replaced, too.
     """
     try:
         parent_lives, parent = os.pipe()
@@ -35,13 +35,15 @@ def _work_and_exit(work: Callable[[], None], parent_lives: int) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
-        os.read(parent_lives, 1)  # until it has ended: on one processor we would keep it, and so libvirtd, from that
+        # Wait until the parent has exited. On a single processor this child would otherwise delay the parent, and
+        # libvirtd with it.
+        os.read(parent_lives, 1)
         os.close(parent_lives)
         work()
         status = 0
     except HookError as error:
         log.error(str(error))
-    except BaseException as error:  # nobody sees a traceback any more
+    except BaseException as error:  # nobody would see a traceback
         log.error(f"unexpected, please report it: {log.described(error)}")
     finally:
         os._exit(status)

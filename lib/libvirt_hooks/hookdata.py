@@ -1,31 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""The XML that libvirt writes to a hook's stdin, as plain values.
+"""The XML that libvirt gives to the hooks, and `virsh` to the tool, as plain values. Pure.
 
-Nothing here is trusted further than its syntax: what later becomes part of a path or a command is checked here.
+The XML is not trusted: whatever later becomes part of a path or a command is checked here.
 """
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from xml.dom.minidom import Element
-from xml.parsers.expat import ExpatError
-
-from defusedxml import DefusedXmlException, expatbuilder
 
 from . import HookError
+from .elements import attribute, child, children, parse, text
 
 HEX_DIGITS = frozenset("0123456789abcdef")
+STDIN = "the XML on stdin"
 INTERFACE_NAME_MAX = 15  # source: linux/if.h, IFNAMSIZ less the final NUL
 
 
 class Port(SimpleNamespace):
-    """A port of a libvirt network: one NIC of one VM. Source: libvirt docs/hooks.rst, "port-created"."""
+    """A port of a libvirt network (<networkport>), which libvirt makes for one NIC of one VM.
+
+    Source: libvirt, src/conf/virnetworkportdef.c, virNetworkPortDefFormatBuf().
+    """
 
     uuid: str
     vm: str
     vm_uuid: str
-    mac: str
-    group: str  # "" where the domain names no portgroup
+    mac: str  # the NIC's
+    group: str  # the portgroup that the VM's definition names, "" for none
     plug: str  # bridge, network, direct, hostdev-pci; "" for none
     bridge: str  # "" where the plug is no bridge
     has_vlan: bool  # libvirt tags the port itself
@@ -42,70 +44,82 @@ class Network(SimpleNamespace):
 
 
 class Nic(SimpleNamespace):
-    """A NIC of a domain that is a port of a libvirt network, once its tap exists."""
+    """A NIC in a domain's XML (<interface>).
+
+    Source: https://libvirt.org/formatdomain.html#network-interfaces
+    """
 
     mac: str
-    port_uuid: str
-    tap: str
+    kind: str  # its type: network, bridge, direct, ...; of a running VM what the network has made of it
+    network: str  # the libvirt network that it names, "" for none
+    group: str
+    bridge: str  # "" unless the VM runs
+    tap: str  # its interface on the host, "" unless the VM runs
+    port_uuid: str  # "" if it is no port of a libvirt network, or the VM does not run
+    has_vlan: bool
+    has_virtualport: bool
 
 
-class Definition(SimpleNamespace):
-    """What a domain's or a network's XML is about."""
+class Domain(SimpleNamespace):
+    """A VM, as its XML describes it."""
+
+    name: str
+    uuid: str
+    runs: bool
+    nics: list[Nic]
+
+
+class Identity(SimpleNamespace):
+    """Which domain or which network an XML document describes."""
 
     name: str
     uuid: str
 
 
 def parse_network(xml: bytes) -> Network:
-    """Given the stdin of a network hook, return the network and its port, if it has one.
+    """Given the stdin of a network hook, return the network, and its port if it has one.
 
-    Raises HookError if it is not well-formed, has a DTD or entities, or has a value that cannot be one of its kind.
+    Raises HookError if the XML cannot be read, or has a value that cannot be one of its kind.
     """
-    root = _parse(xml)
-    network = _child(root, "network")
+    root = parse(xml, STDIN)
+    network, port = child(root, "network"), child(root, "networkport")
     if network is None:
-        raise HookError("the XML on stdin has no <network>: this hook is to be called by libvirt")
-    port = _child(root, "networkport")
+        raise HookError("the XML on stdin has no <network>: only libvirt is to call this hook")
     return Network(
-        name=_text(network, "name"),
-        portgroups=[group.getAttribute("name") for group in _children(network, "portgroup")],
-        metadata=_child(network, "metadata"),
+        name=text(network, "name"),
+        portgroups=[group.getAttribute("name") for group in children(network, "portgroup")],
+        metadata=child(network, "metadata"),
         port=None if port is None else _port(port),
     )
 
 
-def parse_nics(xml: bytes) -> list[Nic]:
-    """Given the stdin of the qemu hook's `start`, return the domain's NICs that are ports of libvirt networks.
+def parse_domain(xml: bytes, origin: str = STDIN) -> Domain:
+    """Given a domain's XML and what errors are to call it, return the VM and its NICs.
 
     Raises HookError as parse_network() does.
     """
-    devices = _child(_parse(xml), "devices")
-    nics = []
-    for interface in _children(devices, "interface") if devices else ():
-        mac, source, target = (_child(interface, name) for name in ("mac", "source", "target"))
-        if mac and source and target and source.getAttribute("portid"):
-            nics.append(
-                Nic(
-                    mac=checked_mac(mac.getAttribute("address")),
-                    port_uuid=checked_uuid(source.getAttribute("portid")),
-                    tap=checked_interface(target.getAttribute("dev")),
-                )
-            )
-    return nics
+    root = parse(xml, origin)
+    devices = child(root, "devices")
+    return Domain(
+        name=text(root, "name"),
+        uuid=checked_uuid(text(root, "uuid")),
+        runs=root.hasAttribute("id"),
+        nics=[_nic(interface) for interface in children(devices, "interface")] if devices else [],
+    )
 
 
-def parse_definition(xml: bytes) -> Definition:
-    """Given the XML of a domain or of a network, return whose it is; raise HookError as parse_network() does."""
-    root = _parse(xml)
-    return Definition(name=_text(root, "name"), uuid=checked_uuid(_text(root, "uuid")))
+def parse_identity(xml: bytes) -> Identity:
+    """Given the XML of a domain or of a network, return its name and uuid. Raises HookError as parse_network() does."""
+    root = parse(xml, STDIN)
+    return Identity(name=text(root, "name"), uuid=checked_uuid(text(root, "uuid")))
 
 
 def changed_elements(old: bytes, new: bytes) -> list[str]:
     """Given two XML documents, return the paths of the elements, two levels deep, that are not the same in both.
 
-    Names only: what is in the elements can be secret. Raises HookError as parse_network() does.
+    Names only, because the elements' contents can be secret. Raises HookError as parse_network() does.
     """
-    before, after = (_parts(_parse(xml)) for xml in (old, new))
+    before, after = (_parts(parse(xml, "the XML")) for xml in (old, new))
     return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
 
 
@@ -122,7 +136,7 @@ def checked_mac(text: str) -> str:
     mac = text.lower()
     parts = mac.split(":")
     if len(parts) != 6 or not all(len(part) == 2 and HEX_DIGITS.issuperset(part) for part in parts):
-        raise HookError(f"'{text}' is no MAC address: this hook is to be called by libvirt")
+        raise HookError(f"'{text}' is no MAC address: only libvirt is to call this hook")
     return mac
 
 
@@ -131,71 +145,64 @@ def checked_uuid(text: str) -> str:
     uuid = text.lower()
     lengths = [len(part) for part in uuid.split("-")]
     if lengths != [8, 4, 4, 4, 12] or not HEX_DIGITS.issuperset(uuid.replace("-", "")):
-        raise HookError(f"'{text}' is no UUID: this hook is to be called by libvirt")
+        raise HookError(f"'{text}' is no UUID: only libvirt is to call this hook")
     return uuid
 
 
 def checked_interface(name: str) -> str:
-    """Given what should be the name of a network interface, return it; raise HookError if the kernel has no such names.
-
-    Source: linux net/core/dev.c, dev_valid_name().
-    """
-    valid = 0 < len(name.encode()) <= INTERFACE_NAME_MAX and name not in (".", "..")
-    if not valid or "/" in name or ":" in name or not name.isprintable() or any(c.isspace() for c in name):
+    """Given what should be the name of a network interface, return it; raise HookError if the kernel refuses it."""
+    if not _is_interface_name(name):
         raise HookError(f"'{name}' cannot be the name of an interface: correct <bridge name=…/> with virsh net-edit")
     return name
 
 
 def _port(element: Element) -> Port:
-    owner, plug, mac = _child(element, "owner"), _child(element, "plug"), _child(element, "mac")
-    bridge = "" if plug is None else plug.getAttribute("bridge")
+    bridge, owner = attribute(element, "plug", "bridge"), child(element, "owner")
     return Port(
-        uuid=checked_uuid(_text(element, "uuid")),
-        vm="" if owner is None else _text(owner, "name"),
-        vm_uuid="" if owner is None else checked_uuid(_text(owner, "uuid")),
-        mac=checked_mac("" if mac is None else mac.getAttribute("address")),
-        group=_text(element, "group"),
-        plug="" if plug is None else plug.getAttribute("type"),
+        uuid=checked_uuid(text(element, "uuid")),
+        vm="" if owner is None else text(owner, "name"),
+        vm_uuid="" if owner is None else checked_uuid(text(owner, "uuid")),
+        mac=checked_mac(attribute(element, "mac", "address")),
+        group=text(element, "group"),
+        plug=attribute(element, "plug", "type"),
         bridge=checked_interface(bridge) if bridge else "",
-        has_vlan=_child(element, "vlan") is not None,
-        has_virtualport=_child(element, "virtualport") is not None,
+        has_vlan=child(element, "vlan") is not None,
+        has_virtualport=child(element, "virtualport") is not None,
     )
 
 
-def _parse(xml: bytes) -> Element:
-    try:
-        root = expatbuilder.parseString(xml, forbid_dtd=True).documentElement
-    # LookupError and ValueError: an encoding that is unknown, or that the bytes are not in
-    except (ExpatError, DefusedXmlException, LookupError, ValueError) as error:
-        raise HookError(f"the XML on stdin cannot be read ({error}): this hook is to be called by libvirt") from error
-    assert isinstance(root, Element)
-    return root
+def _nic(element: Element) -> Nic:
+    port_uuid, tap = attribute(element, "source", "portid"), attribute(element, "target", "dev")
+    return Nic(
+        mac=checked_mac(attribute(element, "mac", "address")),
+        kind=element.getAttribute("type"),
+        network=attribute(element, "source", "network"),
+        group=attribute(element, "source", "portgroup"),
+        bridge=_interface_or_none(attribute(element, "source", "bridge")),
+        # a NIC that is no port is not ours: an odd name there must not stop the VM
+        tap=checked_interface(tap) if tap and port_uuid else _interface_or_none(tap),
+        port_uuid=checked_uuid(port_uuid) if port_uuid else "",
+        has_vlan=child(element, "vlan") is not None,
+        has_virtualport=child(element, "virtualport") is not None,
+    )
+
+
+def _interface_or_none(name: str) -> str:
+    return name if _is_interface_name(name) else ""
+
+
+def _is_interface_name(name: str) -> bool:
+    """Given a name, return whether the kernel takes it. Source: linux net/core/dev.c, dev_valid_name()."""
+    if not 0 < len(name.encode()) <= INTERFACE_NAME_MAX or name in (".", "..") or "/" in name or ":" in name:
+        return False
+    return name.isprintable() and not any(c.isspace() for c in name)
 
 
 def _parts(root: Element) -> dict[str, list[str]]:
     """Given a document's root, return by path the texts of its grandchildren, and of its children that have none."""
     parts: dict[str, list[str]] = {}
-    for child in (node for node in root.childNodes if isinstance(node, Element)):
-        grandchildren = [node for node in child.childNodes if isinstance(node, Element)]
-        for part, path in [(part, f"{child.tagName}/{part.tagName}") for part in grandchildren] or [
-            (child, child.tagName)
-        ]:
+    for element in children(root):
+        inner = [(part, f"{element.tagName}/{part.tagName}") for part in children(element)]
+        for part, path in inner or [(element, element.tagName)]:
             parts.setdefault(path, []).append(part.toxml())
     return parts
-
-
-def _children(element: Element, name: str) -> list[Element]:
-    return [node for node in element.childNodes if isinstance(node, Element) and node.tagName == name]
-
-
-def _child(element: Element, name: str) -> Element | None:
-    found = _children(element, name)
-    return found[0] if found else None
-
-
-def _text(element: Element, name: str) -> str:
-    """Given an element and a child's name, return the child's text, "" without child."""
-    child = _child(element, name)
-    if child is None:
-        return ""
-    return "".join(node.data for node in child.childNodes if node.nodeType in (node.TEXT_NODE, node.CDATA_SECTION_NODE))

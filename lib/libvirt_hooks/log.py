@@ -25,6 +25,11 @@ def start(ident: str) -> None:
     syslog.openlog(ident, syslog.LOG_PID, syslog.LOG_DAEMON)
 
 
+def nic(vm: str, mac: str, tap: str, group: str) -> str:
+    """Given a NIC's VM, MAC address, tap and portgroup ("" for none), return what its log lines begin with."""
+    return f"{vm} {mac} {tap or '-'} {group or '-'}"
+
+
 def one_line(text: str) -> str:
     """Given text from anywhere, return it with every character that could forge or hide a line written as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -57,16 +62,6 @@ def warning(message: str) -> None:
 def error(message: str) -> None:
     """Given what the operator must know, log it."""
     _write(syslog.LOG_ERR, message)
-
-
-def refuse(message: str, fatal: bool) -> int:
-    """Given what the operator must know and whether that stops libvirt, log it and return the hook's exit status.
-
-    What is on stderr libvirt shows to its user, if the status is not 0.
-    """
-    error(message)
-    print(one_line(message), file=sys.stderr)
-    return 1 if fatal else 0
 
 
 def _write(priority: int, *messages: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from xml.dom.minidom import Element
 
 from . import HookError
+from .elements import children
 from .vlans import ACCESS, Vlans, checked_vid
 
 NAMESPACE = "urn:libvirt-hooks:portgroups:1"
@@ -24,10 +25,10 @@ def vlan_lists(metadata: Element | None) -> dict[str, Element]:
     Raises HookError if it has anything else of our namespace, or a portgroup without a name or of another's.
     """
     found: dict[str, Element] = {}
-    ours = [node for node in _elements(metadata) if node.namespaceURI == NAMESPACE] if metadata else []
+    ours = [node for node in children(metadata) if node.namespaceURI == NAMESPACE] if metadata else []
     for block in ours:
         _check(block, "portgroups", "<metadata>")
-        for portgroup in _elements(block):
+        for portgroup in children(block):
             name = _check(portgroup, "portgroup", "<portgroups>", "name").get("name")
             if not name:
                 raise HookError("<portgroup> in the network's <metadata> has no name: give it one")
@@ -40,12 +41,12 @@ def vlan_lists(metadata: Element | None) -> dict[str, Element]:
 def vlans_in(portgroup: Element) -> Vlans:
     """Given a portgroup's element, return its VLANs; raise HookError, naming the element, if they are not clear."""
     place = _named(portgroup.getAttribute("name"))
-    elements = _elements(portgroup)
+    elements = children(portgroup)
     for element in elements:
         _check(element, "vlan", place, "trunk")
     if len(elements) != 1:
         raise HookError(f"{place} has {len(elements)} <vlan>: it needs exactly one")
-    tags = _elements(elements[0])
+    tags = children(elements[0])
     trunk = elements[0].getAttribute("trunk")
     if elements[0].hasAttribute("trunk") and trunk not in ("yes", "no"):
         raise HookError(f"<vlan trunk='{trunk}'> in {place}: trunk is 'yes' or 'no'")
@@ -109,7 +110,3 @@ def _check(element: Element, name: str, place: str, *attributes: str) -> dict[st
 
 def _named(portgroup: str) -> str:
     return f"<portgroup name='{portgroup}'> in the network's <metadata>"
-
-
-def _elements(parent: Element) -> list[Element]:
-    return [node for node in parent.childNodes if isinstance(node, Element)]

@@ -7,41 +7,51 @@ It knows no VLANs: those, and all changes, are bridge.py's.
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 from . import HookError
 
 NET = "/sys/class/net"
 
-_addresses: dict[tuple[str, int], str] = {}  # of ports by name and number, for ports_with()
+_addresses: dict[tuple[str, int], str] = {}  # of bridge ports by name and number, for taps_with()
 
 
-def bridge_exists(bridge: str) -> bool:
-    """Given an interface's name, return whether it is a bridge."""
-    return os.path.isdir(f"{NET}/{bridge}/bridge")
+class Bridge(SimpleNamespace):
+    """A bridge, or what should be one."""
+
+    name: str
+    exists: bool
+    vlan_filtering: bool  # if not, VLANs can be set and have no effect
+    default_pvid: int  # the VID that the bridge gives to each new bridge port, 0 for none
 
 
-def vlan_filtering(bridge: str) -> bool:
-    """Given a bridge, return whether it filters VLANs: without, VLANs can be set and have no effect."""
-    return _read(f"{bridge}/bridge/vlan_filtering") == "1"
+def bridge(name: str) -> Bridge:
+    """Given an interface's name, return what is known of it as a bridge."""
+    return Bridge(
+        name=name,
+        exists=os.path.isdir(f"{NET}/{name}/bridge"),
+        vlan_filtering=_read(f"{name}/bridge/vlan_filtering") == "1",
+        default_pvid=default_pvid(name),
+    )
 
 
 def default_pvid(bridge: str) -> int:
-    """Given a bridge, return the VID that it gives to each new port, 0 for none."""
+    """Given a bridge, return the VID that it gives to each new bridge port, 0 for none."""
     return int(_read(f"{bridge}/bridge/default_pvid") or 0)
 
 
-def ports(bridge: str) -> dict[str, int]:
-    """Given a bridge, return its ports' names, each with a number that is another once it has left and returned."""
+def bridge_ports(bridge: str) -> dict[str, int]:
+    """Given a bridge, return its bridge ports' names, each with a number that changes if it leaves and returns."""
     try:
         return {entry.name: entry.inode() for entry in os.scandir(f"{NET}/{bridge}/brif")}
     except OSError:  # there is no such bridge, or too many files are open
         return {}
 
 
-def port_number(port: str, bridge: str) -> int:
-    """Given a port's name and its bridge, return its number as in ports(), 0 if it is not there."""
+def bridge_port_number(interface: str, bridge: str) -> int:
+    """Given an interface and a bridge, return the interface's number as in bridge_ports(), 0 if it is not there."""
     try:
-        return os.lstat(f"{NET}/{bridge}/brif/{port}").st_ino
+        return os.lstat(f"{NET}/{bridge}/brif/{interface}").st_ino
     except OSError:
         return 0
 
@@ -51,27 +61,27 @@ def address(interface: str) -> str:
     return _read(f"{interface}/address")
 
 
-def ports_with(mac: str, bridge: str) -> dict[str, int]:
-    """Given a MAC address and a bridge, return those of its ports() that have it: one at most, if all is well.
+def taps_with(mac: str, bridge: str) -> dict[str, int]:
+    """Given a tap's MAC address and a bridge, return those of bridge_ports() that have it: one at most, if all is well.
 
-    A process reads each port's address once, as long as it stays on the bridge: there can be a thousand.
+    A process reads each bridge port's address once, as long as the port stays: a bridge can have a thousand.
     """
     found = {}
-    for name, number in ports(bridge).items():
-        if not _addresses.get((name, number)):  # it could not be read while too many files were open
+    for name, number in bridge_ports(bridge).items():
+        if not _addresses.get((name, number)):  # "": it could not be read while too many files were open
             _addresses[name, number] = address(name)
         if _addresses[name, number] == mac:
             found[name] = number
     return found
 
 
-def port_with(mac: str, bridge: str) -> str:
-    """Given a tap's address and a bridge, return the bridge's port that has it, "" if none has.
+def tap_with(mac: str, bridge: str) -> str:
+    """Given a tap's MAC address and a bridge, return the name of the tap on that bridge, "" if it is not there.
 
-    It is the port's own, a permanent entry of the forwarding database; a guest can make the bridge learn any other by
-    sending one frame. Raises HookError if two ports have it.
+    The address is the interface's own, a permanent entry of the forwarding database. A guest can make the bridge learn
+    any other address by sending one frame. Raises HookError if two bridge ports have the address.
     """
-    found = ports_with(mac, bridge)
+    found = taps_with(mac, bridge)
     if len(found) > 1:
         raise HookError(f"{' and '.join(found)} on {bridge} have the same address: give one another MAC address")
     return next(iter(found), "")
@@ -92,7 +102,7 @@ def ifindex(interface: str) -> int:
 
 
 def master(interface: str) -> str:
-    """Given an interface's name, return the name of the bridge that it is a port of, "" for none."""
+    """Given an interface's name, return the name of the bridge that it is on, "" for none."""
     try:
         return os.path.basename(os.readlink(f"{NET}/{interface}/master"))
     except OSError:

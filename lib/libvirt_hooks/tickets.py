@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Tickets: what libvirt has asked for each port, kept in /run until it takes the port back.
+"""Tickets: the wanted VLANs of each port, kept in /run until libvirt takes the port back.
 
-A ticket is a small file, named after the port's tap address and uuid. It is what makes the detached process stoppable
-and repeatable, and what the qemu hook checks before a guest runs.
+A ticket is a small file, named after the tap's address and the port's uuid. With tickets the detached process can be
+stopped and repeated, and the qemu hook knows what to check before a guest runs.
 
-Several tickets for one tap are the rule in live changes: `virsh update-device` makes libvirt announce a new port,
-decide, and take one of the two back. So a ticket for a tap that was there before (`live`) counts only once libvirt has
-let it stand for a while; and the last ticket of a tap that lives on without any port (`virsh domif-setlink`) is kept,
+In a live change one tap has several tickets: `virsh update-device` makes libvirt announce a new port, decide, and take
+one of the two ports back. So the ticket of a port whose tap was there before (`live`) counts only once libvirt has let
+the port stand for a while. A tap can live on without any port (`virsh domif-setlink`): its last ticket is then kept as
 released, and goes on counting.
 """
 
@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from . import HookError, log, sysfs
 from .hookdata import Port, tap_address
 from .log import one_line
-from .statefiles import has_port
+from .statefiles import has_port, runs_with
 from .vlans import Vlans, from_text, to_text
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
@@ -38,7 +38,7 @@ END = "end"
 
 
 class Ticket(SimpleNamespace):
-    """What one port of a libvirt network is to have."""
+    """The wanted VLANs of one port of a libvirt network, and who asked for them."""
 
     uuid: str  # of the networkport
     vm: str
@@ -47,24 +47,24 @@ class Ticket(SimpleNamespace):
     bridge: str
     network: str
     group: str
-    vlans: Vlans | None  # None: its VLANs are not ours to set
+    vlans: Vlans | None  # the wanted VLANs; None: the port is left alone
     live: bool  # the tap was there before the ticket
     created: float  # seconds, time.monotonic()
     released: bool  # libvirt has taken the port back
-    right: tuple[str, int] | None  # name and index of the port that was seen to have its VLANs
+    right: tuple[str, int] | None  # name and index of the tap that was last seen with the wanted VLANs
 
 
 def new(port: Port, network: str, vlans: Vlans | None, live: bool) -> Ticket:
-    """Given a port, its network's name, its VLANs and whether its tap exists already, return its ticket, unwritten."""
+    """Given a port, its network's name, its wanted VLANs and whether its tap is there, return its ticket, unwritten."""
     return Ticket(
         uuid=port.uuid, vm=port.vm, vm_uuid=port.vm_uuid, mac=port.mac, bridge=port.bridge, network=network,
         group=port.group, vlans=vlans, live=live, created=time.monotonic(), released=False, right=None,
     )  # fmt: skip
 
 
-def subject(ticket: Ticket, port: str = "-") -> str:
-    """Given a ticket and a port's name if there is one, return what a log line about them begins with."""
-    return f"{ticket.vm} {ticket.mac} {port} {ticket.group or '-'}"
+def subject(ticket: Ticket, tap: str = "") -> str:
+    """Given a ticket and its tap, "" if there is none yet, return what log lines about them begin with."""
+    return log.nic(ticket.vm, ticket.mac, tap, ticket.group)
 
 
 def path(mac: str, uuid: str) -> str:
@@ -73,7 +73,7 @@ def path(mac: str, uuid: str) -> str:
 
 
 def write(ticket: Ticket) -> None:
-    """Given a ticket, write it whole; raise HookError if that fails."""
+    """Write the ticket's file, whole or not at all; raise HookError if that fails."""
     vlans = LEFT_ALONE if ticket.vlans is None else to_text(ticket.vlans)
     values = [getattr(ticket, name) for name in TEXTS] + [vlans, f"{int(ticket.live)}", f"{ticket.created}"]
     lines = [f"{name} {one_line(value)}" for name, value in zip((*TEXTS, *DECISION), values)]
@@ -87,7 +87,7 @@ def write(ticket: Ticket) -> None:
     except OSError as error:
         try:
             os.unlink(f"{file_name}.new")
-        except OSError:  # it has not come so far
+        except OSError:  # there is no such file yet
             pass
         raise HookError(f"cannot write {file_name}: {error.strerror}: mend that and try again") from error
 
@@ -100,7 +100,7 @@ def read(file_name: str) -> Ticket:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise HookError(f"the ticket {file_name} cannot be read ({error.strerror}): remove it") from error
+        raise HookError(f"the ticket {file_name} cannot be read ({error.strerror}): mend that and try again") from error
     found = dict(line.split(" ", 1) for line in whole.split("\n") if " " in line)
     try:
         if not end:
@@ -128,18 +128,34 @@ def of(bridge: str, address: str) -> list[Ticket]:
 def counting(tickets: list[Ticket], now: float) -> Ticket | None:
     """Given the tickets of one tap, oldest first, and time.monotonic(), return the one that counts, None if none does.
 
-    The oldest that libvirt has not taken back, then the last that it has taken back; never one that is announced only.
+    The oldest whose port libvirt has granted counts, or else the one whose port libvirt took back last. A ticket whose
+    port is only announced never counts.
     """
     standing = [ticket for ticket in tickets if not ticket.released and not _is_announced(ticket, now)]
     released = [ticket for ticket in tickets if ticket.released]
     return next(iter(standing), None) or next(iter(released), None)
 
 
-def without_forgotten(tickets: list[Ticket]) -> list[Ticket]:
-    """Given the tickets of one tap, remove those that libvirt has forgotten, return the rest.
+def check_address(port: Port, tap: str, known: list[Ticket]) -> None:
+    """Given a port, its tap or "", and the tickets of the tap's address, raise HookError if another NIC has that.
 
-    It forgets ports without a word when their network is stopped (`virsh net-destroy`); here that shows once a younger
-    ticket has come.
+    A tap is found by its address: with two of them, one would get the other's VLANs.
+    """
+    others = [other for other in known if other.vm_uuid != port.vm_uuid and has_port(other.network, other.uuid)]
+    if tap and not runs_with(port.vm, tap):
+        taken = f"{tap} on {port.bridge}, which is not this VM's, has that address already"
+    elif others:
+        taken = f"VM {others[0].vm} has that address on {port.bridge} already"
+    else:
+        return
+    raise HookError(f"{taken}: give one of the two another MAC address")
+
+
+def without_forgotten(tickets: list[Ticket]) -> list[Ticket]:
+    """Given the tickets of one tap, remove those whose ports libvirt has forgotten, return the rest.
+
+    libvirt forgets a network's ports without a word when the network is stopped (`virsh net-destroy`). Here that shows
+    once a younger ticket has come.
     """
     standing = [ticket for ticket in tickets if not ticket.released]
     forgotten = [ticket for ticket in standing[:-1] if not has_port(ticket.network, ticket.uuid)]
@@ -149,7 +165,7 @@ def without_forgotten(tickets: list[Ticket]) -> list[Ticket]:
 
 
 def release(ticket: Ticket, tap_lives: bool) -> None:
-    """Given a ticket whose port libvirt takes back and whether its tap is still there, keep of it what still counts."""
+    """Remove the ticket, whose port libvirt takes back. If the tap lives on, keep the ticket that counts for it."""
     others = [other for other in of(ticket.bridge, tap_address(ticket.mac)) if other.uuid != ticket.uuid]
     standing = [other for other in others if not other.released]
     if not tap_lives:
@@ -168,22 +184,24 @@ def release(ticket: Ticket, tap_lives: bool) -> None:
         os.rename(_file(ticket), _file(ticket) + RELEASED)
 
 
-def mark_right(ticket: Ticket, port: str, index: int) -> None:
-    """Given a ticket and the port that was seen to have its VLANs, note it in the ticket, unless that is gone."""
+def mark_right(ticket: Ticket, tap: str, index: int) -> None:
+    """Note in the ticket, if it is still there, that this tap has been seen with the wanted VLANs."""
+    if ticket.right == (tap, index):
+        return
     try:
         with open(os.open(_file(ticket), os.O_WRONLY | os.O_APPEND), "w", encoding="utf-8") as file:
-            file.write(f"right {port} {index}\n")
-    except OSError:  # then the qemu hook looks for itself
+            file.write(f"right {tap} {index}\n")
+    except OSError:  # then the qemu hook reads the tap's VLANs itself
         pass
 
 
 def is_there(ticket: Ticket) -> bool:
-    """Given a ticket that was read, return whether it is still there as it was: nobody has taken it back since."""
+    """Given a ticket, return whether its file is still there: libvirt has not taken the port back since."""
     return os.path.exists(_file(ticket))
 
 
 def remove(ticket: Ticket) -> None:
-    """Given a ticket, remove it, if it is still there."""
+    """Remove the ticket if it is still there."""
     try:
         os.unlink(_file(ticket))
     except FileNotFoundError:
@@ -191,8 +209,8 @@ def remove(ticket: Ticket) -> None:
 
 
 def sweep(older_than_seconds: float) -> None:
-    """Given an age, remove the tickets of that age that neither libvirt nor an interface has a use for any more."""
-    for ticket in _all(""):
+    """Remove the tickets older than this whose port libvirt has forgotten and whose tap is gone."""
+    for ticket in _all("", older_than_seconds):
         old = time.monotonic() - ticket.created > older_than_seconds
         if not old or has_port(ticket.network, ticket.uuid):
             continue
@@ -208,16 +226,19 @@ def _file(ticket: Ticket) -> str:
     return path(ticket.mac, ticket.uuid) + (RELEASED if ticket.released else "")
 
 
-def _all(prefix: str) -> Iterator[Ticket]:
+def _all(prefix: str, older_than_seconds: float = 0) -> Iterator[Ticket]:
+    """Given how a ticket's name begins and how old its file is at least, return the tickets that can be read."""
     try:
         names = sorted(os.listdir(DIRECTORY))
     except (FileNotFoundError, NotADirectoryError):
         return
     for name in names:
-        if name.startswith(prefix) and name != "lock" and not name.endswith(".new"):
-            try:
+        if not name.startswith(prefix) or name == "lock" or name.endswith(".new"):
+            continue
+        try:
+            if not older_than_seconds or time.time() - os.stat(f"{DIRECTORY}/{name}").st_mtime > older_than_seconds:
                 yield read(f"{DIRECTORY}/{name}")
-            except FileNotFoundError:  # taken back meanwhile
-                continue
-            except HookError as error:
-                log.warning(f"passed over: {error}")
+        except FileNotFoundError:  # libvirt has taken the port back meanwhile
+            continue
+        except HookError as error:
+            log.warning(f"passed over: {error}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What VLANs a port has and should have, and the commands between the two. Pure: runs nothing.
+"""Current and wanted VLANs of a bridge port, and the commands that lead from one to the other. Pure: runs nothing.
 
 VLANs are a dictionary from VID to its flags, in the words in which `bridge vlan add` takes them:
 {46: "pvid untagged"} is an access port, {10: "pvid untagged", 20: "", 30: ""} a trunk with native VLAN 10.
@@ -20,8 +20,8 @@ def access(vid: int) -> Vlans:
     return {vid: ACCESS}
 
 
-def of_new_port(default_pvid: int) -> Vlans:
-    """Given a bridge's default PVID (0: none), return the VLANs of a port that has just come to it."""
+def of_new_bridge_port(default_pvid: int) -> Vlans:
+    """Given a bridge's default PVID (0: none), return the VLANs of a port that has just joined the bridge."""
     return access(default_pvid) if default_pvid else {}
 
 
@@ -41,16 +41,16 @@ def checked_vid(text: str) -> int:
 
 
 def from_bridge(shown: object) -> Vlans:
-    """Given the parsed answer of `bridge -j vlan show dev PORT`, return the port's VLANs, none if it is not in there.
+    """Given the parsed answer of `bridge -j vlan show dev TAP`, return the tap's VLANs, none if it is not in there.
 
-    Raises HookError if it is no such answer.
+    Raises HookError if that is no such answer.
     """
     vlans: Vlans = {}
     try:
         if not isinstance(shown, list):  # {} would be no VLANs at all
             raise TypeError
-        for port in shown:
-            for entry in port["vlans"]:
+        for bridge_port in shown:
+            for entry in bridge_port["vlans"]:
                 words = [
                     word
                     for flag, word in (("PVID", "pvid"), ("Egress Untagged", "untagged"))
@@ -59,22 +59,21 @@ def from_bridge(shown: object) -> Vlans:
                 for vid in range(entry["vlan"], entry.get("vlanEnd", entry["vlan"]) + 1):
                     vlans[vid] = " ".join(words)
     except (TypeError, KeyError, AttributeError) as error:
-        raise HookError(f"bridge -j vlan show answered what it should not: {shown!r}") from error
+        raise HookError(f"bridge -j vlan show answered what is no list of VLANs: {shown!r}") from error
     return vlans
 
 
-def commands(port: str, have: Vlans, want: Vlans) -> list[list[str]]:
-    """Given a port and the VLANs it has and should have, return the `bridge` commands that lead there, [] if none do.
+def changes(tap: str, current: Vlans, wanted: Vlans) -> list[list[str]]:
+    """Given a tap, its current and its wanted VLANs, return the `bridge` commands that lead from one to the other.
 
-    Deletes come first: whatever ends half way leaves the port in no VLAN rather than in a wrong one.
+    Deletes come first: whatever ends half way leaves the tap in no VLAN rather than in a wrong one.
     """
-    surplus = {vid: "" for vid in have if vid not in want}
-    missing = {vid: flags for vid, flags in want.items() if have.get(vid) != flags}
-    # the PVID last: until then what the guest sends untagged is dropped, not taken for another VLAN's
+    surplus = {vid: "" for vid in current if vid not in wanted}
+    missing = {vid: flags for vid, flags in wanted.items() if current.get(vid) != flags}
+    # the PVID last: until then the bridge drops what the guest sends untagged
     missing_in_order = sorted(ranges(missing), key=lambda entry: "pvid" in entry[1])
-    return [["bridge", "vlan", "del", "dev", port, "vid", vids, "master"] for vids, _ in ranges(surplus)] + [
-        ["bridge", "vlan", "add", "dev", port, "vid", vids, *flags.split(), "master"]
-        for vids, flags in missing_in_order
+    return [["bridge", "vlan", "del", "dev", tap, "vid", vids, "master"] for vids, _ in ranges(surplus)] + [
+        ["bridge", "vlan", "add", "dev", tap, "vid", vids, *flags.split(), "master"] for vids, flags in missing_in_order
     ]
 
 

@@ -65,9 +65,9 @@ def make_bridge_program(directory, lines):
     """
     program = directory / "bridge"
     program.write_text(
-        '#!/bin/sh\ntyped=$*; [ "$1" != -batch ] || typed=$(cat)\n'
+        '#!/bin/sh\ntyped=$* batch=; case "$*" in *-batch*) typed=$(cat) batch=yes;; esac\n'
         f"{lines}\n"
-        '[ "$1" != -batch ] || exec /usr/sbin/bridge "$@" <<END\n$typed\nEND\n'
+        '[ ! "$batch" ] || exec /usr/sbin/bridge "$@" <<END\n$typed\nEND\n'
         'exec /usr/sbin/bridge "$@"\n'
     )
     program.chmod(0o755)
@@ -179,3 +179,27 @@ def granted():
         (domains / "web.xml").write_text("<domstatus><target dev='vnet0'/></domstatus>")
 
     return grant
+
+
+@pytest.fixture
+def failing(tmp_path):
+    """Give a PATH with a `bridge` that cannot change anything until failing.mend() is called."""
+
+    class Failing:
+        broken = tmp_path / "broken"
+        notes = tmp_path / "notes"
+        path = make_bridge_program(
+            tmp_path,
+            f'echo >>{tmp_path}/notes; [ ! -e {tmp_path}/broken ] || case "$typed " in *" add "*|*" del "*)\n'
+            '  echo "RTNETLINK answers: Operation not permitted" >&2\n'
+            '  [ ! "$batch" ] || echo "Command failed -:2" >&2\n  exit 2\nesac',
+        )
+
+        def calls(self):
+            return len(self.notes.read_text()) if self.notes.exists() else 0
+
+        def mend(self):
+            self.broken.unlink()
+
+    Failing.broken.touch()
+    return Failing()

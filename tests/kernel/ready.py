@@ -85,7 +85,7 @@ class Ready:
 
 def _serve(lib, constants):
     sys.path.insert(0, lib)
-    from libvirt_hooks import backup, bridge, convergence, join, network, patience, ports, qemu, tickets  # noqa: F401
+    from libvirt_hooks import backup, bridge, join, network, ports, qemu, retries, taps, tickets  # noqa: F401
 
     for word in constants:
         name, _, number = word.partition("=")
@@ -96,7 +96,7 @@ def _serve(lib, constants):
     for line in sys.stdin:
         program, arguments, xml, environment = json.loads(line)
         if program == "follow":
-            answer = _detached(lambda arguments=arguments: convergence.follow(*arguments), environment)
+            answer = _detached(lambda arguments=arguments: taps.wait_and_set_vlans(*arguments), environment)
         else:
             answer = _called(mains[program], arguments, xml.encode(), environment)
         print(json.dumps(answer), flush=True)

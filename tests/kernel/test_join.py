@@ -206,12 +206,12 @@ def test_every_nic_of_the_vm_is_made_right(bridge):
 @pytest.mark.parametrize(
     ("lines", "said", "left"),
     [
-        # the first command: as before
+        # the first change: as before
         (f'case "$typed" in *" del "*) {NOT_PERMITTED};; esac', f"{DEL}: exit 1: RTNETLINK answers", DEFAULT),
         # half way: in no VLAN rather than in the wrong one, and then only the second is left to do
         (
-            'typed=$(echo "$typed" | sed "s/ 46 / 5000 /"); [ "$1" = -batch ] || set -- $typed',
-            f'{ADD}: exit 255: Invalid VLAN ID "5000"',
+            'typed=$(echo "$typed" | sed "s/ 46 / 5000 /"); [ "$batch" ] || set -- $typed',
+            f'{ADD}: exit 1: Invalid VLAN ID "5000"',
             NONE,
         ),
     ],
@@ -220,7 +220,7 @@ def test_a_bridge_that_fails_stops_the_start_and_is_quoted(bridge, bridge_that, 
     announced(bridge)
     line = refused(start(bridge_that(lines)))
 
-    assert line.startswith(f"VM web: NIC {MAC}, port vnet0: bridge {said}")
+    assert line.startswith(f"VM web: NIC {MAC}, tap vnet0: bridge {said}")
     assert vlans("vnet0") == left
     assert start().returncode == 0  # mended
     assert vlans("vnet0") == ZEROTIER
@@ -237,9 +237,9 @@ def test_a_bridge_that_fails_once_stops_nothing(bridge, bridge_that, tmp_path):
 
 def test_a_bridge_that_does_nothing_and_says_nothing_stops_the_start(bridge, bridge_that):
     announced(bridge)
-    line = refused(start(bridge_that('case "$typed" in *" add "*) exit 0;; esac')))
+    line = refused(start(bridge_that('case "$typed" in *" add "*) typed=$(echo "$typed" | grep show);; esac')))
 
-    assert "has 1 pvid untagged instead of 46 pvid untagged: who else sets its VLANs?" in line
+    assert "has 1 pvid untagged instead of 46 pvid untagged: find out what else sets the VLANs of vnet0" in line
 
 
 def test_no_bridge_at_all_stops_the_start(bridge):
@@ -279,9 +279,9 @@ def test_a_damaged_ticket_stops_the_start(bridge):
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        ("on no bridge", "vnet0 has left br0"),
-        ("on another bridge", "vnet0 has left br0"),
-        ("nowhere", 'bridge -j -compressvlans vlan show dev vnet0: exit 255: Cannot find device "vnet0"'),
+        ("on no bridge", "vnet0 is not on br0"),
+        ("on another bridge", "vnet0 is not on br0"),
+        ("nowhere", 'bridge -j link show dev vnet0: exit 1: Cannot find device "vnet0"'),
     ],
 )
 def test_a_tap_that_is_not_on_the_bridge_stops_the_start(bridge, where, says):
@@ -294,7 +294,7 @@ def test_a_tap_that_is_not_on_the_bridge_stops_the_start(bridge, where, says):
         ip("link", "add", "br1", "type", "bridge", "vlan_filtering", "1")
         ip("link", "set", "vnet0", "master", "br1")
 
-    assert refused(start()) == f"VM web: NIC {MAC}, port vnet0: {says}"
+    assert refused(start()) == f"VM web: NIC {MAC}, tap vnet0: {says}"
     if where == "on another bridge":
         assert vlans("vnet0") == DEFAULT
 
@@ -375,7 +375,7 @@ def hook_with_a_mistake_in(tmp_path):
     "module",
     [
         "join",  # imported once it is known that there is something to do
-        "convergence",  # only if there is work
+        "taps",  # only if there is work
         "sysfs",  # by most others
         "qemu",  # the main program itself
         "__init__",  # all of it

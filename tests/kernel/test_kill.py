@@ -54,7 +54,7 @@ DOMAIN = domain([(nic.mac, nic.uuid, nic.tap) for nic in NICS])
 @pytest.fixture
 def ready(bridge):
     """Give the hooks, without what they wait for in live changes."""
-    ready = Ready(tickets__LIVE_GRACE_SECONDS=0, convergence__WATCH_SECONDS=0)
+    ready = Ready(tickets__LIVE_GRACE_SECONDS=0, taps__WATCH_SECONDS=0)
     yield ready
     ready.close()
 

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Every `bridge` command that the hook runs, in order: one on PATH notes its words, and has the real one do it."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, UUID, detached, hook, logged, make_bridge_program, port_created
+from conftest import MAC, REPOSITORY, UUID, detached, hook, logged, make_bridge_program, port_created
 from iproute import ACCESS, eventually, vlans
 
-SHOW = "-j -compressvlans vlan show dev vnet0"
+LINK, SHOW = "link show dev vnet0", "vlan show dev vnet0"
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def finished(bridge):
     eventually(lambda: not detached())
 
 
-ACCESS_PORT = ["vlan del dev vnet0 vid 1 master", "vlan add dev vnet0 vid 46 pvid untagged master", SHOW]
+ACCESS_PORT = [LINK, "vlan del dev vnet0 vid 1 master", "vlan add dev vnet0 vid 46 pvid untagged master", SHOW]
 
 
 @pytest.mark.parametrize(
@@ -36,11 +37,11 @@ ACCESS_PORT = ["vlan del dev vnet0 vid 1 master", "vlan add dev vnet0 vid 46 pvi
     [
         ("zerotier", "1", ACCESS_PORT),
         ("whole-name", "1", ACCESS_PORT),
-        ("zerotier", "0", ["vlan add dev vnet0 vid 46 pvid untagged master", SHOW]),
-        ("zerotier", "46", [SHOW]),
-        ("all", "1", ["vlan add dev vnet0 vid 2-4094 master", SHOW]),
-        ("trunk", "0", ["vlan add dev vnet0 vid 1-4094 master", SHOW]),
-        ("all", "7", ["vlan add dev vnet0 vid 1-6 master", "vlan add dev vnet0 vid 8-4094 master", SHOW]),
+        ("zerotier", "0", [LINK, "vlan add dev vnet0 vid 46 pvid untagged master", SHOW]),
+        ("zerotier", "46", [LINK, SHOW]),
+        ("all", "1", [LINK, "vlan add dev vnet0 vid 2-4094 master", SHOW]),
+        ("trunk", "0", [LINK, "vlan add dev vnet0 vid 1-4094 master", SHOW]),
+        ("all", "7", [LINK, "vlan add dev vnet0 vid 1-6 master", "vlan add dev vnet0 vid 8-4094 master", SHOW]),
     ],
 )
 def test_it_types_what_an_operator_would(bridge, typed, name, default_pvid, commands):
@@ -95,12 +96,47 @@ def test_wherever_it_is_it_finds_its_lib(bridge, typed, place, tmp_path):
     assert read() == ACCESS_PORT
 
 
-def test_reads_are_in_the_log_once(bridge):
-    hook("port-created", port_created(uuid=UUID))
+def test_reads_are_in_the_log_once_and_can_be_pasted_too(bridge, failing):
+    """A tap whose VLANs cannot be changed at first: each attempt reads the same."""
+    hook("port-created", port_created(uuid=UUID), path=failing.path)
     bridge.add_tap()
+    eventually(lambda: failing.calls() > 2)
+    failing.mend()
     finished(bridge)
+    reads = [line for line in logged() if line.startswith("bridge -j ")]
 
-    assert logged().count(f"bridge {SHOW}") == 1
+    assert reads == ["bridge -j link show dev vnet0", "bridge -j -compressvlans vlan show dev vnet0"]
+    link, vlan = (json.loads(subprocess.check_output(command, shell=True)) for command in reads)
+    assert (link[0]["master"], vlan[0]["vlans"][0]["vlan"]) == ("br0", 46)
+
+
+def test_a_tap_that_bridge_does_not_show_on_the_bridge_is_left_as_it_is(bridge, tmp_path):
+    """/sys tells the tap's name; `bridge link show` decides."""
+    elsewhere = make_bridge_program(
+        tmp_path,
+        f"""[ -e {tmp_path}/mended ] || {{ echo '[{{"ifname":"vnet0","master":"br1"}}]'; echo '[]'; exit; }}""",
+    )
+    hook("port-created", port_created(), path=elsewhere)
+    bridge.add_tap()
+    eventually(lambda: f"trying again: web {MAC} vnet0 zerotier: vnet0 is not on br0" in logged())
+    assert vlans("vnet0") == {1: ACCESS}
+    (tmp_path / "mended").touch()
+
+    eventually(lambda: vlans("vnet0") == {46: ACCESS})
+
+
+def test_nothing_is_typed_for_a_tap_that_is_gone_when_bridge_looks(bridge, typed, tmp_path):
+    """A batch stops at `bridge link show` before the changes."""
+    path, _ = typed
+    first = f"[ -e {tmp_path}/first ] || {{ touch {tmp_path}/first; ip link del vnet0; }}"
+    program = tmp_path / "bridge"
+    program.write_text(program.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{first}\n", 1))
+    hook("port-created", port_created(), path=path)
+    bridge.add_tap()
+    eventually(lambda: any('link show dev vnet0: exit 1: Cannot find device "vnet0"' in line for line in logged()))
+    bridge.add_tap()
+
+    eventually(lambda: vlans("vnet0") == {46: ACCESS})
 
 
 def test_a_batch_keeps_to_the_port_that_it_began_with(bridge):

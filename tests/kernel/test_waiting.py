@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import MAC, REPOSITORY, TICKETS, UUID, detached, hook, logged, make_bridge_program, port_created, tickets
+from conftest import MAC, REPOSITORY, TICKETS, UUID, detached, hook, logged, port_created, tickets
 from iproute import ACCESS, eventually, vlans
 
 ABOUT = f"web {MAC} - zerotier"
@@ -17,31 +17,11 @@ ABOUT = f"web {MAC} - zerotier"
 def impatient(tmp_path):
     """Give a copy of the hook that is the same in all but its five minutes: they are four seconds."""
     shutil.copytree(REPOSITORY / "lib", tmp_path / "lib")
-    convergence = tmp_path / "lib/libvirt_hooks/convergence.py"
-    text, count = re.subn(r"(?m)^WAIT_SECONDS = 300\b", "WAIT_SECONDS = 4", convergence.read_text())
+    taps = tmp_path / "lib/libvirt_hooks/taps.py"
+    text, count = re.subn(r"(?m)^WAIT_SECONDS = 300\b", "WAIT_SECONDS = 4", taps.read_text())
     assert count == 1
-    convergence.write_text(text)
+    taps.write_text(text)
     return shutil.copy(REPOSITORY / "hooks/network", tmp_path)
-
-
-@pytest.fixture
-def failing(tmp_path):
-    """Give a PATH with a `bridge` that cannot change anything until failing.mend() is called."""
-
-    class Failing:
-        broken = tmp_path / "broken"
-        path = make_bridge_program(
-            tmp_path,
-            f'[ ! -e {tmp_path}/broken ] || case "$typed " in *" add "*|*" del "*)\n'
-            '  echo "RTNETLINK answers: Operation not permitted" >&2\n'
-            '  [ "$1" != -batch ] || echo "Command failed -:1" >&2\n  exit 2\nesac',
-        )
-
-        def mend(self):
-            self.broken.unlink()
-
-    Failing.broken.touch()
-    return Failing()
 
 
 def test_a_port_that_never_comes_is_given_up_with_a_line_in_the_log(bridge, impatient):
@@ -49,7 +29,7 @@ def test_a_port_that_never_comes_is_given_up_with_a_line_in_the_log(bridge, impa
     eventually(detached)
     eventually(lambda: not detached())
 
-    assert re.fullmatch(rf"given up after \d+ s: {re.escape(ABOUT)}: its port has not come to br0", logged()[-1])
+    assert re.fullmatch(rf"given up after \d+ s: {re.escape(ABOUT)}: its tap has not come to br0", logged()[-1])
 
 
 def test_commands_that_always_fail_are_given_up_with_the_reason_in_the_log(bridge, impatient, failing):
@@ -61,14 +41,14 @@ def test_commands_that_always_fail_are_given_up_with_the_reason_in_the_log(bridg
     command = "bridge vlan del dev vnet0 vid 1 master"
     reason = f"web {MAC} vnet0 zerotier: {command}: exit 2: RTNETLINK answers: Operation not permitted"
     assert logged()[-1] == reason
-    assert logged().count(f"tried again: {reason}") == 1
+    assert logged().count(f"trying again: {reason}") == 1
     assert vlans("vnet0") == {1: ACCESS}
 
 
 def test_commands_that_fail_for_a_while_are_tried_again(bridge, failing):
     hook("port-created", port_created(), path=failing.path)
     bridge.add_tap()
-    eventually(lambda: any(line.startswith("tried again: ") for line in logged()))
+    eventually(lambda: any(line.startswith("trying again: ") for line in logged()))
     failing.mend()
 
     eventually(lambda: vlans("vnet0") == {46: ACCESS})

@@ -93,11 +93,11 @@ def test_a_slow_bridge_delays_the_guest_until_its_port_is_right(network_with_lib
 
 def test_a_bridge_that_fails_stops_the_start_until_it_is_mended(vm, bridge_that):
     vm("web", nic(MAC, "zerotier"), start=False)
-    bridge_that('[ "$1" != -batch ] || exec setpriv --bounding-set -net_admin /usr/sbin/bridge "$@"')
+    bridge_that('exec setpriv --bounding-set -net_admin /usr/sbin/bridge "$@"')
     error = virsh_fails("start", "--paused", "web")
-    port = error.partition(f"VM web: NIC {MAC}, port ")[2].partition(":")[0]
+    port = error.partition(f"VM web: NIC {MAC}, tap ")[2].partition(":")[0]
     command = f"bridge vlan del dev {port} vid 1 master"
-    assert f"VM web: NIC {MAC}, port {port}: {command}: exit 1: RTNETLINK answers: Operation not permitted" in error
+    assert f"VM web: NIC {MAC}, tap {port}: {command}: exit 1: RTNETLINK answers: Operation not permitted" in error
     assert "Traceback" not in error
     assert virsh("domstate", "web") == "shut off"
     nothing_left_behind()

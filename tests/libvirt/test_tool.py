@@ -116,7 +116,7 @@ def are_right(taps):
     assert vlans(taps["lab"]) == TRUNK
     _, out, _ = tool("show")
     mac, tap = MACS["zerotier"], taps["zerotier"]
-    assert out[0].split() == ["VM", "MAC", "PORT", "BRIDGE", "NETWORK", "GROUP", "WANTED", "FOUND", "VERDICT"]
+    assert out[0].split() == ["VM", "MAC", "TAP", "BRIDGE", "NETWORK", "GROUP", "WANTED", "CURRENT", "VERDICT"]
     assert out[2].split() == ["web", mac, tap, "br0", "br0", "zerotier", "46PU", "46PU", "right"]
     assert len(out) == 1 + len(GROUPS)
     status, out, err = tool("check")
@@ -218,7 +218,7 @@ def faults_around_them_are_found(tap):
 def one_that_could_not_be_put_back_is_by_the_next_sync(tap, directory):
     ip("link", "set", tap, "nomaster")
     program = directory / "bridge"
-    program.write_text('#!/bin/sh\n[ "$1" != -batch ] || exit 1\nexec /usr/sbin/bridge "$@"\n')
+    program.write_text('#!/bin/sh\ncase "$*" in *-batch*) exit 1;; esac\nexec /usr/sbin/bridge "$@"\n')
     program.chmod(0o755)
     status, _, (line,) = tool("sync", env={"PATH": f"{directory}:{os.environ['PATH']}"})
     assert (status, line.partition(": ")[2].startswith(f"web {MACS['server']} {tap} server: ")) == (1, True)
@@ -268,10 +268,10 @@ def test_plan_says_what_a_start_would_give_and_what_it_would_refuse(vm, network)
     status, out, err = tool("plan", "7")
     assert (status, err) == (1, [])
     assert out[:-1] == [
-        f"7 {MACS['server']} - server: to have 3 pvid untagged on br0",
-        f"7 {MACS['zerotier']} - zerotier: to have 46 pvid untagged on br0",
-        f"7 {MACS['lab']} - lab: to have 10 pvid untagged, 20, 30-40 on br0",
-        f"7 {MACS['all']} - all: to have 1 pvid untagged, 2-4094 on br0",
+        f"7 {MACS['server']} - server: wanted on br0: 3 pvid untagged",
+        f"7 {MACS['zerotier']} - zerotier: wanted on br0: 46 pvid untagged",
+        f"7 {MACS['lab']} - lab: wanted on br0: 10 pvid untagged, 20, 30-40",
+        f"7 {MACS['all']} - all: wanted on br0: 1 pvid untagged, 2-4094",
         f"7 {MACS[None]} - -: left alone: it has no portgroup",
         f"7 {odd[0]} - -: left alone: it is no port of a libvirt network",
         f"7 {odd[1]} - slow: left alone: portgroup slow names no VID",

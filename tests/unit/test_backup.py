@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Definitions saved: which names, which files, what stays."""
+"""Identitys saved: which names, which files, what stays."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from libvirt_hooks import backup, log
-from libvirt_hooks.hookdata import Definition
+from libvirt_hooks.hookdata import Identity
 
 UUID = "7b8f064f-bc9d-4d00-8cd2-51f033dd32d5"
 OTHER_UUID = "7b8f064f-bc9d-4d00-8cd2-51f033dd32d6"
@@ -213,7 +213,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=2
 @example("😀" * 200)
 @example("ü" * 200)
 def test_a_directory_name_is_one_safe_component(name):
-    directory = backup.directory_name(Definition(name=name, uuid=UUID))
+    directory = backup.directory_name(Identity(name=name, uuid=UUID))
 
     assert "/" not in directory
     assert "\0" not in directory
@@ -237,13 +237,13 @@ def test_a_directory_name_is_one_safe_component(name):
     ],
 )
 def test_a_directory_name_can_be_read(name, readable):
-    assert backup.directory_name(Definition(name=name, uuid=UUID)) == f"{readable}.{UUID}"
+    assert backup.directory_name(Identity(name=name, uuid=UUID)) == f"{readable}.{UUID}"
 
 
 @given(NAMES, NAMES)
 def test_no_two_vms_share_a_directory(one, other):
-    ours = backup.directory_name(Definition(name=one, uuid=UUID))
-    theirs = backup.directory_name(Definition(name=other, uuid=OTHER_UUID))
+    ours = backup.directory_name(Identity(name=one, uuid=UUID))
+    theirs = backup.directory_name(Identity(name=other, uuid=OTHER_UUID))
 
     assert unicodedata.normalize("NFKC", ours).lower() != unicodedata.normalize("NFKC", theirs).lower()
 

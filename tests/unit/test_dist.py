@@ -9,7 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from libvirt_hooks import installation
+from libvirt_hooks.tool import installation
 
 REPOSITORY = Path(__file__).parents[2]
 PROGRAMS = ("libvirt-vlan", "network", "qemu")
@@ -44,7 +44,8 @@ def test_all_modules_are_inside_with_their_compiled_code_and_nothing_else(dist, 
     inside = {name for name in ZipFile(dist / program).namelist() if ".dist-info/" not in name}
     sources = {name for name in inside if name.endswith(".py")}
 
-    assert sources >= {f"libvirt_hooks/{file.name}" for file in (REPOSITORY / "lib/libvirt_hooks").glob("*.py")}
+    lib = REPOSITORY / "lib"
+    assert sources >= {str(file.relative_to(lib)) for file in lib.rglob("*.py")}
     assert sources >= {"__main__.py", "defusedxml/__init__.py", "sh/__init__.py", "tenacity/__init__.py"}
     assert inside == {*sources, *(f"{name}c" for name in sources), "LICENSE"}
 

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libvirt_hooks import HookError, hookdata
-from libvirt_hooks.portgroups import why_left_alone
+from libvirt_hooks.wanted import why_left_alone
 
 DATA = Path(__file__).parents[1] / "data"
+UUID = "7b8f064f-bc9d-4d00-8cd2-51f033dd32d5"
 
 
 def captured(name):
@@ -102,7 +103,7 @@ def test_portgroups_in_metadata_are_not_the_networks():
 
 def test_a_starting_domain_has_its_nics_with_port_and_tap():
     xml = captured("qemu-start")
-    first, second = hookdata.parse_nics(xml)
+    first, second = hookdata.parse_domain(xml).nics
 
     assert (first.mac, second.mac) == ("52:54:00:00:00:01", "52:54:00:00:00:02")
     for nic in (first, second):
@@ -110,29 +111,32 @@ def test_a_starting_domain_has_its_nics_with_port_and_tap():
         assert f"<target dev='{nic.tap}'/>".encode() in xml
 
 
-def test_a_domain_that_is_only_prepared_has_no_nics_yet():
-    assert hookdata.parse_nics(captured("qemu-prepare")) == []
+def test_a_domain_that_is_only_prepared_has_nics_without_port_and_tap():
+    nics = hookdata.parse_domain(captured("qemu-prepare")).nics
+
+    assert [(nic.port_uuid, nic.tap) for nic in nics] == [("", ""), ("", "")]
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("inside", "bridge", "tap"),
     [
         # a bridge of the host's, no libvirt network's: no hook has been called for it
-        b"<interface><mac address='52:54:00:00:00:09'/><source bridge='br0'/><target dev='vnet9'/></interface>",
-        b"<interface><mac address='52:54:00:00:00:09'/></interface>",  # type='user'
-        b"<interface><mac address='52:54:00:00:00:09'/><source portid='x'/></interface>",  # a hostdev has no tap
+        ("<source bridge='br0'/><target dev='vnet9'/>", "br0", "vnet9"),
+        ("", "", ""),  # type='user'
+        (f"<source portid='{UUID}'/>", "", ""),  # a hostdev has no tap
     ],
 )
-def test_a_nic_that_is_no_port_with_a_tap_is_passed_over(other):
+def test_a_nic_of_another_kind_does_not_disturb_the_others(inside, bridge, tap):
     xml = captured("qemu-start")
-    with_other = xml.replace(b"<interface", other + b"<interface", 1)
+    other = f"<interface><mac address='52:54:00:00:00:09'/>{inside}</interface>".encode()
+    first, *others = hookdata.parse_domain(xml.replace(b"<interface", other + b"<interface", 1)).nics
 
-    assert with_other != xml
-    assert hookdata.parse_nics(with_other) == hookdata.parse_nics(xml)
+    assert (first.mac, first.bridge, first.tap) == ("52:54:00:00:00:09", bridge, tap)
+    assert others == hookdata.parse_domain(xml).nics
 
 
 def test_a_domain_without_devices_has_no_nics():
-    assert hookdata.parse_nics(b"<domain><name>web</name></domain>") == []
+    assert hookdata.parse_domain(f"<domain><name>web</name><uuid>{UUID}</uuid></domain>".encode()).nics == []
 
 
 NETWORK = b"<hookData><network><name>lan</name></network></hookData>"

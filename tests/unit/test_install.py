@@ -32,8 +32,9 @@ def below(directory):
 def test_the_hooks_their_lib_the_tool_and_its_man_page_are_installed(tmp_path, hooks):
     said = make("install", tmp_path)
 
-    modules = [f"lib/libvirt_hooks/{file.name}" for file in sorted((REPOSITORY / "lib/libvirt_hooks").glob("*.py"))]
-    assert below(hooks) == sorted(["lib", "lib/libvirt_hooks", *modules, "network", "qemu"])
+    modules = [str(file.relative_to(REPOSITORY)) for file in REPOSITORY.glob("lib/libvirt_hooks/**/*.py")]
+    directories = ["lib", "lib/libvirt_hooks", "lib/libvirt_hooks/tool"]
+    assert below(hooks) == sorted([*directories, *modules, "network", "qemu"])
     assert below(tmp_path / "usr") == [
         "local", "local/sbin", "local/sbin/libvirt-vlan",
         "local/share", "local/share/man", "local/share/man/man8", "local/share/man/man8/libvirt-vlan.8",

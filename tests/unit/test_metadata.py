@@ -5,7 +5,7 @@ import pytest
 
 from libvirt_hooks import HookError
 from libvirt_hooks.hookdata import parse_network
-from libvirt_hooks.portgroups import resolve, why_left_alone
+from libvirt_hooks.wanted import resolve, why_left_alone
 
 NAMESPACE = "urn:libvirt-hooks:portgroups:1"
 ACCESS = "pvid untagged"

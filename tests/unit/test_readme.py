@@ -20,6 +20,6 @@ def test_the_nic_is_the_demos():
 
 
 def test_every_module_is_in_the_table():
-    modules = {file.stem for file in (REPOSITORY / "lib/libvirt_hooks").glob("*.py")} - {"__init__"}
+    modules = {file.stem for file in (REPOSITORY / "lib/libvirt_hooks").rglob("*.py")} - {"__init__"}
 
     assert [module for module in sorted(modules) if f"`{module}`" not in README] == []

@@ -282,9 +282,12 @@ def test_sweeping_removes_only_what_nobody_has_a_use_for(directories):
     tickets.write(ticket(3, mac="52:54:00:00:00:03", created=1e9))  # young
     tickets.write(ticket(4, mac="52:54:00:00:00:04", created=-1e6))  # its tap lives
     tickets.write(ticket(5, mac="52:54:00:00:00:05", created=-1e6))
+    for file in directories.glob("tickets/*"):
+        os.utime(file, (0, 0))
+    tickets.write(ticket(6, mac="52:54:00:00:00:06", created=-1e6))  # its file is young: it is not even read
     tickets.sweep(older_than_seconds=300)
 
-    assert sorted(name[-1] for name in os.listdir(tickets.DIRECTORY)) == ["2", "3", "4"]
+    assert sorted(name[-1] for name in os.listdir(tickets.DIRECTORY)) == ["2", "3", "4", "6"]
 
 
 def test_what_else_is_in_the_directory_is_no_word_in_the_log(directories, monkeypatch):

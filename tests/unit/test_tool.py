@@ -11,29 +11,30 @@ from pathlib import Path
 import pytest
 from jsonschema import validate
 
-from libvirt_hooks import HookError, command, installation
-from libvirt_hooks.hookdata import Port
-from libvirt_hooks.interfaces import Interface, network_of, parse_domain, planned_port, running_port
-from libvirt_hooks.inventory import MADE_PLAIN, Bridge, Nic
-from libvirt_hooks.portgroups import why_left_alone
-from libvirt_hooks.table import in_short, to_json, to_table
-from libvirt_hooks.verdicts import notes, problem, problems, verdict
+from libvirt_hooks import HookError
+from libvirt_hooks.hookdata import Nic, Port, parse_domain
+from libvirt_hooks.tool import command, installation
+from libvirt_hooks.tool.inventory import MADE_PLAIN, BridgeState, NicState
+from libvirt_hooks.tool.networks import network_of, planned_port, running_port
+from libvirt_hooks.tool.table import in_short, to_json, to_table
+from libvirt_hooks.tool.verdicts import notes, problem, problems, verdict
 from libvirt_hooks.vlans import access, every
+from libvirt_hooks.wanted import why_left_alone
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((REPOSITORY / "docs/libvirt-vlan.schema.json").read_text())
 MAC, UUID = "52:54:00:00:00:01", "7b8f064f-bc9d-4d00-8cd2-51f033dd32d5"
 
 
-def nic(wanted=access(46), found=access(46), **changes):  # noqa: B008 # never changed
+def nic(wanted=access(46), current=access(46), **changes):  # noqa: B008 # never changed
     port = {"vm": "web", "vm_uuid": UUID, "mac": MAC, "group": "zerotier", "bridge": "br0", "plug": "bridge"}
     port.update({name: changes.pop(name) for name in list(changes) if name in port})
     fields = {"network": "lan", "tap": "vnet0", "reason": "", "refused": False, "made_plain": False, "ticket": None}
-    return Nic(port=Port(**port), wanted=wanted, found=found, **{**fields, **changes})
+    return NicState(port=Port(**port), wanted=wanted, current=current, **{**fields, **changes})
 
 
 def br0(fault="", default_pvid=1, **uplinks):
-    return Bridge("br0", fault, default_pvid, uplinks)
+    return BridgeState("br0", fault, default_pvid, uplinks)
 
 
 LEFT_ALONE = {"wanted": None, "reason": "it has no portgroup", "group": ""}
@@ -44,15 +45,15 @@ REFUSED = {"wanted": None, "reason": "network lan defines no portgroup 'x'", "re
     ("given", "word", "says"),
     [
         (nic(), "right", ""),
-        (nic(found=access(1)), "wrong",
+        (nic(current=access(1)), "wrong",
          "has 1 pvid untagged instead of 46 pvid untagged on br0: libvirt-vlan sync web"),
-        (nic(found={}), "wrong", "has none instead of 46 pvid untagged on br0: libvirt-vlan sync web"),
+        (nic(current={}), "wrong", "has none instead of 46 pvid untagged on br0: libvirt-vlan sync web"),
         # the same VLAN, other flags
-        (nic(found={46: ""}), "wrong", "has 46 instead of 46 pvid untagged on br0: libvirt-vlan sync web"),
-        (nic(found=access(1), vm="a b"), "wrong", "has 1 pvid untagged instead of 46 pvid untagged on br0: "
+        (nic(current={46: ""}), "wrong", "has 46 instead of 46 pvid untagged on br0: libvirt-vlan sync web"),
+        (nic(current=access(1), vm="a b"), "wrong", "has 1 pvid untagged instead of 46 pvid untagged on br0: "
          "libvirt-vlan sync 'a b'"),  # to be pasted
-        (nic(found=None), "no port", "vnet0 is not on br0: libvirt-vlan sync web puts it back"),
-        (nic(**LEFT_ALONE, found=access(1)), "left alone", ""),
+        (nic(current=None), "no tap", "vnet0 is not on br0: libvirt-vlan sync web puts it back"),
+        (nic(**LEFT_ALONE, current=access(1)), "left alone", ""),
         (nic(**REFUSED), "refused", "network lan defines no portgroup 'x'"),
     ],
 )  # fmt: skip
@@ -77,12 +78,12 @@ TRUNK = {10: "pvid untagged", 20: "", 30: "", 31: ""}
         ([nic(every(1), every(1))], br0(eth0=access(1)), []),  # by a list of its own
         ([nic(bridge="br1")], br0(eth0=access(1)), []),  # another bridge's
         # what it is to have counts: sync will give it that
-        ([nic(found=access(1))], br0(eth0=access(1)), [f"web {MAC} vnet0 zerotier: has 1 pvid untagged instead of "
+        ([nic(current=access(1))], br0(eth0=access(1)), [f"web {MAC} vnet0 zerotier: has 1 pvid untagged instead of "
          "46 pvid untagged on br0: libvirt-vlan sync web", "br0: no uplink (eth0) carries VLAN 46 of web: "
          "bridge vlan add dev eth0 vid VID master for each that is to leave this host"]),
         # a VM that libvirt has not yet given a tap
         ([nic(**REFUSED, tap="", group="")], br0(), [f"web {MAC} - -: network lan defines no portgroup 'x'"]),
-        ([nic(**LEFT_ALONE, found=access(5))], br0(eth0=access(1)), ["br0: no uplink (eth0) carries VLAN 5 of web: "
+        ([nic(**LEFT_ALONE, current=access(5))], br0(eth0=access(1)), ["br0: no uplink (eth0) carries VLAN 5 of web: "
          "bridge vlan add dev eth0 vid VID master for each that is to leave this host"]),  # set by libvirt itself, say
         ([nic()], br0("bridge br0 does not filter VLANs"), ["bridge br0 does not filter VLANs"]),
         ([nic(made_plain=True)], br0(), [f"web {MAC} vnet0 zerotier: {MADE_PLAIN}: give it its network back with "
@@ -95,7 +96,7 @@ def test_check_finds_what_the_hooks_cannot_see(nics, bridge, says):
 
 
 def test_check_says_all_that_is_wrong_at_once():
-    lines = problems([nic(found={}), nic(made_plain=True, vm="db")], [br0("no bridge br0"), br0(eth0={})])
+    lines = problems([nic(current={}), nic(made_plain=True, vm="db")], [br0("no bridge br0"), br0(eth0={})])
 
     assert [line.split()[0] for line in lines] == ["web", "db", "no", "br0:"]
 
@@ -104,18 +105,18 @@ def test_check_says_all_that_is_wrong_at_once():
     ("nics", "bridge", "says"),
     [
         (
-            [nic(), nic(**LEFT_ALONE, found=access(1), vm="guest")],
+            [nic(), nic(**LEFT_ALONE, current=access(1), vm="guest")],
             br0(eth0={}),
             "br0: in VLAN 1 without a portgroup: guest: if that is not meant, ip link set dev br0 type bridge ",
         ),
         (
-            [nic(), *(nic(**LEFT_ALONE, found=access(1), vm=vm) for vm in ("b", "a", "b"))],
+            [nic(), *(nic(**LEFT_ALONE, current=access(1), vm=vm) for vm in ("b", "a", "b"))],
             br0(eth0={}),
             "br0: in VLAN 1 without a portgroup: a, b: if",
         ),
-        ([nic(), nic(**LEFT_ALONE, found={}, vm="guest")], br0(default_pvid=0, eth0={}), ""),  # strict
-        ([nic(), nic(**LEFT_ALONE, found=access(5))], br0(eth0={}), ""),  # has VLANs of its own
-        ([nic(**LEFT_ALONE, found=access(1))], br0(eth0={}), ""),  # a bridge on which nobody has a portgroup
+        ([nic(), nic(**LEFT_ALONE, current={}, vm="guest")], br0(default_pvid=0, eth0={}), ""),  # strict
+        ([nic(), nic(**LEFT_ALONE, current=access(5))], br0(eth0={}), ""),  # has VLANs of its own
+        ([nic(**LEFT_ALONE, current=access(1))], br0(eth0={}), ""),  # a bridge on which nobody has a portgroup
         ([nic()], br0(eth0={}), ""),
         ([nic()], br0(), "br0: has no uplink"),
         ([nic()], br0("there is no bridge br0"), ""),  # that says it
@@ -129,7 +130,7 @@ def test_notes_say_what_may_be_meant(nics, bridge, says):
 
 
 def test_a_bridge_without_portgroups_hides_no_note_on_the_next():
-    others = Bridge("br1", "", 1, {})
+    others = BridgeState("br1", "", 1, {})
 
     assert notes([nic(**LEFT_ALONE, bridge="br1"), nic()], [others, br0()]) == notes([nic()], [br0()]) != []
 
@@ -150,16 +151,16 @@ def test_vlans_in_short(vlans, text):
 
 
 def test_a_table_of_usual_names_fits_80_characters():
-    lines = to_table([nic(vm="web-server"), nic(**LEFT_ALONE, found=access(1)), nic(TRUNK, TRUNK)], False).splitlines()
+    lines = to_table([nic(vm="webserver"), nic(**LEFT_ALONE, current=access(1)), nic(TRUNK, TRUNK)], False).splitlines()
 
-    assert lines[0].startswith("VM         MAC               PORT  BRIDGE NETWORK GROUP    WANTED ")
-    assert lines[1].split() == ["web-server", MAC, "vnet0", "br0", "lan", "zerotier", "46PU", "46PU", "right"]
+    assert lines[0].startswith("VM        MAC               TAP   BRIDGE NETWORK GROUP    WANTED ")
+    assert lines[1].split() == ["webserver", MAC, "vnet0", "br0", "lan", "zerotier", "46PU", "46PU", "right"]
     assert lines[2].split() == ["web", MAC, "vnet0", "br0", "lan", "-", "-", "1PU", "left", "alone"]
-    assert len(to_table([nic(vm="web-server"), nic(found=access(1))], False).splitlines()[0]) <= 80
+    assert len(to_table([nic(vm="webserver"), nic(current=access(1))], False).splitlines()[0]) <= 80
 
 
 def test_colour_is_for_the_verdict_only_and_no_name_can_bring_its_own():
-    red, green = (to_table([nic(found=found, vm="a\x1b[2Kb")], True).splitlines()[1] for found in ({}, access(46)))
+    red, green = (to_table([nic(current=found, vm="a\x1b[2Kb")], True).splitlines()[1] for found in ({}, access(46)))
 
     assert red.endswith("\033[31mwrong\033[0m")
     assert green.endswith("\033[32mright\033[0m")
@@ -183,7 +184,7 @@ def test_json_is_as_the_schema_says(given):
         (nic(**REFUSED), {"wanted": None, "verdict": "refused", "reason": "network lan defines no portgroup 'x'"}),
         (
             nic(None, None, network="", bridge="", tap="", group=""),
-            dict.fromkeys(("port", "bridge", "network", "portgroup", "wanted", "found"), None)
+            dict.fromkeys(("tap", "bridge", "network", "portgroup", "wanted", "current"), None)
             | {"verdict": "left alone"},
         ),
     ],
@@ -191,8 +192,8 @@ def test_json_is_as_the_schema_says(given):
 def test_json_has_what_the_table_has_and_null_for_what_there_is_not(given, differs):
     vlans = [{"vlan": 46, "flags": ["PVID", "Egress Untagged"]}]
     plain = {
-        "vm": "web", "vm_uuid": UUID, "mac": MAC, "port": "vnet0", "bridge": "br0", "network": "lan",
-        "portgroup": "zerotier", "wanted": vlans, "found": vlans, "verdict": "right", "reason": None,
+        "vm": "web", "vm_uuid": UUID, "mac": MAC, "tap": "vnet0", "bridge": "br0", "network": "lan",
+        "portgroup": "zerotier", "wanted": vlans, "current": vlans, "verdict": "right", "reason": None,
     }  # fmt: skip
 
     assert json.loads(to_json([given]))["nics"] == [plain | differs]
@@ -205,7 +206,7 @@ def test_json_can_be_read_by_people_too():
 def test_json_has_vlans_in_the_words_of_bridge():
     (shown,) = json.loads(to_json([nic(TRUNK, {})]))["nics"]
 
-    assert shown["found"] == []
+    assert shown["current"] == []
     assert shown["wanted"] == [
         {"vlan": 10, "flags": ["PVID", "Egress Untagged"]},
         {"vlan": 20, "flags": []},
@@ -238,30 +239,33 @@ PORT_ID = "portid='caa15290-e4fa-4d2b-a36b-68e22861b043'"
     ],
 )
 def test_a_running_nic_is_the_port_that_the_hook_was_told_about(xml, plug, bridge, group):
-    runs, (found,) = parse_domain(domain(xml))
-    port = running_port(found)
+    vm = parse_domain(domain(xml))
+    port = running_port(vm, vm.nics[0])
 
-    assert runs
+    assert vm.runs
     assert (port.plug, port.bridge, port.group, port.mac, port.vm) == (plug, bridge, group, MAC, "web")
 
 
 def test_a_nic_is_read_whole():
     more = f"<target dev='vnet3'/><virtualport/>{VLAN}"
     source = f"network='lan' portgroup='zerotier' {PORT_ID} bridge='br0'"
-    _, (found,) = parse_domain(domain(interface(source, "bridge", more)))
+    vm = parse_domain(domain(interface(source, "bridge", more)))
+    (found,) = vm.nics
 
     port = {"uuid": "caa15290-e4fa-4d2b-a36b-68e22861b043", "vm": "web", "vm_uuid": UUID, "mac": MAC}
     assert (found.tap, found.network) == ("vnet3", "lan")
-    assert running_port(found) == Port(
+    assert running_port(vm, found) == Port(
         **port, group="zerotier", plug="bridge", bridge="br0", has_vlan=True, has_virtualport=True
     )
 
 
 def test_a_nic_of_which_libvirt_says_little_has_little():
-    _, (found,) = parse_domain(f"<domain><uuid>{UUID}</uuid><devices><interface><mac address='{MAC.upper()}'/>"
-                               "</interface></devices></domain>".encode())  # fmt: skip
+    vm = parse_domain(f"<domain><uuid>{UUID}</uuid><devices><interface><mac address='{MAC.upper()}'/>"
+                      "</interface></devices></domain>".encode())  # fmt: skip
+    nothing = dict.fromkeys(("kind", "network", "group", "bridge", "tap", "port_uuid"), "")
 
-    assert found == Interface("", UUID, MAC, *[""] * 6, has_vlan=False, has_virtualport=False)
+    assert (vm.name, vm.uuid, vm.runs) == ("", UUID, False)
+    assert vm.nics == [Nic(mac=MAC, **nothing, has_vlan=False, has_virtualport=False)]
 
 
 @pytest.mark.parametrize(
@@ -269,14 +273,20 @@ def test_a_nic_of_which_libvirt_says_little_has_little():
     [
         ("", "'' is no MAC address"),
         ("<mac address='52:54:00'/>", "'52:54:00' is no MAC address"),
-        (f"<mac address='{MAC}'/><target dev='../x'/>", "'../x' cannot be the name of an interface"),
+        (f"<mac address='{MAC}'/><source {PORT_ID}/><target dev='../x'/>", "'../x' cannot be the name of an interface"),
         (f"<mac address='{MAC}'/><source portid='../x'/>", "'../x' is no UUID"),
-        (f"<mac address='{MAC}'/><source bridge='a b'/>", "'a b' cannot be the name of an interface"),
     ],
 )
 def test_a_nic_with_a_value_that_cannot_be_one_of_its_kind_is_refused(nic_xml, says):
     with pytest.raises(HookError, match=says):
         parse_domain(domain(f"<interface>{nic_xml}</interface>"))
+
+
+def test_a_nic_that_is_no_port_of_a_network_is_read_without_names_that_no_interface_can_have():
+    """It is not ours, so it must stop neither its VM nor the tool."""
+    (found,) = parse_domain(domain(interface("bridge='a b'", "bridge", "<target dev='../x'/>"))).nics
+
+    assert (found.bridge, found.tap, found.mac) == ("", "", MAC)
 
 
 BRIDGED = "<forward mode='bridge'/><bridge name='br0'/>"
@@ -306,10 +316,10 @@ NO_LINUX_BRIDGE = "its plug is {}, no Linux bridge"
 )
 def test_a_planned_nic_is_the_port_that_the_hook_will_be_told_about(group, network, more, reason):
     xml = f"<network><name>n</name>{network}</network>".encode()
-    runs, (found,) = parse_domain(domain(interface(f"network='n' portgroup='{group}'", more=more), ""))
-    port = planned_port(found, xml)
+    vm = parse_domain(domain(interface(f"network='n' portgroup='{group}'", more=more), ""))
+    port = planned_port(vm, vm.nics[0], xml)
 
-    assert not runs
+    assert not vm.runs
     assert network_of(port, xml).port is port
     assert why_left_alone(port, network_of(port, xml)).startswith(reason)
     assert bool(reason) == bool(why_left_alone(port, network_of(port, xml)))
@@ -328,31 +338,31 @@ def test_a_planned_nic_is_the_port_that_the_hook_will_be_told_about(group, netwo
     ],
 )
 def test_a_network_of_each_kind_has_plugs_of_its_kind(network, plug):
-    _, (found,) = parse_domain(domain(interface("network='n'"), ""))
+    vm = parse_domain(domain(interface("network='n'"), ""))
 
-    assert planned_port(found, f"<network><name>n</name>{network}</network>".encode()).plug == plug
+    assert planned_port(vm, vm.nics[0], f"<network><name>n</name>{network}</network>".encode()).plug == plug
 
 
-def test_a_network_whose_bridge_has_no_name_is_refused():
-    _, (found,) = parse_domain(domain(interface("network='n'"), ""))
+def test_a_network_whose_bridge_has_a_name_that_none_can_have_is_refused():
+    vm = parse_domain(domain(interface("network='n'"), ""))
 
-    with pytest.raises(HookError, match="'' cannot be the name of an interface"):
-        planned_port(found, b"<network><name>n</name><bridge stp='on'/></network>")
+    with pytest.raises(HookError, match="'a b' cannot be the name of an interface"):
+        planned_port(vm, vm.nics[0], b"<network><name>n</name><bridge name='a b'/></network>")
 
 
 @pytest.mark.parametrize(
     ("xml", "says"),
     [
-        (b"", "no XML"),
-        (b"error: failed", "virsh answered what is no XML: syntax error"),
+        (b"", "the XML of VM web cannot be read"),
+        (b"error: failed", "the XML of VM web cannot be read \\(syntax error"),
         (b"<domain/>", "'' is no UUID"),
-        (b"<!DOCTYPE x>" + domain(""), "no XML: DTDForbidden"),
-        (b"<!DOCTYPE x [<!ENTITY a 'b'>]><domain>&a;</domain>", "no XML"),
+        (b"<!DOCTYPE x>" + domain(""), "cannot be read \\(DTDForbidden"),
+        (b"<!DOCTYPE x [<!ENTITY a 'b'>]><domain>&a;</domain>", "cannot be read"),
     ],
 )
 def test_what_virsh_should_not_say_is_refused(xml, says):
     with pytest.raises(HookError, match=says):
-        parse_domain(xml)
+        parse_domain(xml, "the XML of VM web")
 
 
 # Hooks that libvirt can call, and nobody else can change

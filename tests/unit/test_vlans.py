@@ -22,7 +22,7 @@ def vlans_of_a_port(draw):
 
 
 def typed(have, want):
-    return [" ".join(command) for command in vlans.commands("vnet0", have, want)]
+    return [" ".join(command) for command in vlans.changes("vnet0", have, want)]
 
 
 def kernel(have, commands):
@@ -82,17 +82,17 @@ def test_commands_are_those_an_operator_would_type(have, want, commands):
 
 @pytest.mark.parametrize(("default_pvid", "has"), [(1, DEFAULT), (100, {100: "pvid untagged"}), (0, {})])
 def test_a_new_port_is_in_its_bridges_default_vlan_if_there_is_one(default_pvid, has):
-    assert vlans.of_new_port(default_pvid) == has
+    assert vlans.of_new_bridge_port(default_pvid) == has
 
 
 @given(vlans_of_a_port(), vlans_of_a_port())
 def test_commands_lead_from_any_vlans_to_any_others(have, want):
-    assert kernel(have, vlans.commands("vnet0", have, want)) == want
+    assert kernel(have, vlans.changes("vnet0", have, want)) == want
 
 
 @given(vlans_of_a_port(), vlans_of_a_port(), st.data())
 def test_commands_cut_short_leave_no_foreign_vlan_beside_an_own_one(have, want, data):
-    commands = vlans.commands("vnet0", have, want)
+    commands = vlans.changes("vnet0", have, want)
     after = kernel(have, commands[: data.draw(st.integers(0, len(commands)))])
 
     newly_own = {vid for vid in after if vid in want and vid not in have}
@@ -118,7 +118,7 @@ def test_from_bridge_reads_what_bridge_shows(shown, expected):
     "shown", [None, 5, {"a": 1}, {}, "", [{}], [{"vlans": 5}], [{"vlans": [{}]}], [{"vlans": [{"vlan": "x"}]}]]
 )
 def test_from_bridge_refuses_anything_else(shown):
-    with pytest.raises(HookError, match="answered what it should not"):
+    with pytest.raises(HookError, match="answered what is no list of VLANs"):
         vlans.from_bridge(shown)
 
 

@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 
-from . import HookError
+from .. import HookError
 
 VIRSH = ("virsh", "-q", "-c", "qemu:///system")
 TIMEOUT_SECONDS = 60  # libvirtd may be waiting for the hook of another VM

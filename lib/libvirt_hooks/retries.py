@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """When to try again, and when to give up. Knows nothing of what is tried.
 
-Imported only once something has to be waited for: `tenacity` takes longer to import than all the rest together.
+Not to be imported while libvirtd waits: `tenacity` takes longer to import than all the rest.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def until_done(
     say: Callable[[BaseException], None],
     seconds: float,
 ) -> None:
-    """Given what to try, which returns why to try again or "", call it until it returns ""; ever less often.
+    """Call attempt() until it returns "", less and less often. Raises HookError with the last reason when time is up.
 
-    Whatever the system cannot do just now (no process, no file) is told to say(), and tried again like any other error.
-    Raises HookError with the last reason after so many seconds.
+    attempt() returns why to try again, or raises it. Whatever it raises is told to say(), also what the system cannot
+    do just now (no process, no file).
     """
 
     def say_why(state: RetryCallState) -> None:
@@ -51,7 +51,7 @@ def until_done(
 
 
 def until_unlocked(attempt: Callable[[], None], seconds: float) -> None:
-    """Given what to try, call it until it raises no BlockingIOError. Raises HookError after so many seconds."""
+    """Given what to try and a limit, call it until it raises no BlockingIOError. Raises HookError after the limit."""
     Retrying(
         retry=retry_if_exception_type(BlockingIOError),
         stop=stop_after_delay(seconds),
@@ -61,7 +61,7 @@ def until_unlocked(attempt: Callable[[], None], seconds: float) -> None:
 
 
 def three_times(attempt: Callable[[], None]) -> None:
-    """Given what to try, call it until it raises no HookError. Raises the third one."""
+    """Given what to try, call it until it raises no HookError, three times at most. Raises the third HookError."""
     Retrying(retry=retry_if_exception_type(HookError), stop=stop_after_attempt(3), wait=wait_fixed(0.2), reraise=True)(
         attempt
     )
@@ -73,7 +73,7 @@ def _give_up(state: RetryCallState) -> NoReturn:
         raise error
     reason = error or (state.outcome and state.outcome.result())
     if isinstance(error, BlockingIOError):
-        reason = "another process is at it"
+        reason = "another hook process is changing this tap: try again"
     raise HookError(f"given up after {state.seconds_since_start:.0f} s: {reason}")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""libvirt-vlan's main program: what its verbs do. Decides nothing: that is the hooks' own code's."""
+"""libvirt-vlan's main program: what its verbs do. The hooks' own code decides which VLANs are wanted."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import os
 import shlex
 import sys
 
-from . import COMMAND_PATH, HookError, bridge, installation, log, ports, sysfs, tickets, verdicts
-from .convergence import join
-from .inventory import Nic, bridges, planned_nics, running_nics
+from .. import HookError, bridge, hook, log, sysfs, tickets
+from ..taps import set_vlans_now
+from ..vlans import changes, of_new_bridge_port, to_text
+from ..wanted import check_bridge
+from . import installation, verdicts
+from .inventory import NicState, bridges, planned_nics, running_nics
 from .table import to_json, to_table
-from .vlans import commands, of_new_port, to_text
 
 ALL_RIGHT, NOT_RIGHT, CANNOT_LOOK = 0, 1, 2
 
@@ -40,8 +42,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> int:
     """Given the command line's arguments, do what they say and return the exit status."""
     options = parser().parse_args(arguments)
-    log.start("libvirt-vlan")
-    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:{COMMAND_PATH}".lstrip(":")
+    hook.set_up("libvirt-vlan")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that the locale has no letters for
     try:
@@ -54,7 +55,7 @@ def main(arguments: list[str]) -> int:
         return CANNOT_LOOK
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
-        if not isinstance(error, BrokenPipeError):  # that is somebody who has read enough
+        if not isinstance(error, BrokenPipeError):  # the reader closed the pipe, e.g. head
             _complain(f"{error.filename or 'standard output'}: {error.strerror}")
         return CANNOT_LOOK
     return status
@@ -93,39 +94,39 @@ def _sync(options: argparse.Namespace) -> int:
     return status
 
 
-def _make_right(nic: Nic, dry_run: bool) -> None:
-    """Given a NIC, type what differs and print it, or print it only. Raises HookError if it cannot be made right."""
+def _make_right(nic: NicState, dry_run: bool) -> None:
+    """Type what leads to the NIC's wanted VLANs and print that, or print it only. Raises HookError if that fails."""
     if nic.refused:
         raise HookError(nic.reason)
-    if nic.wanted is None or nic.found == nic.wanted:
+    if nic.wanted is None or nic.current == nic.wanted:
         return
-    put_back, set_up = _put_back(nic) if nic.found is None else ([], [])
+    put_back, set_up = _put_back(nic) if nic.current is None else ([], [])
     if dry_run:
-        have = of_new_port(sysfs.default_pvid(nic.port.bridge)) if nic.found is None else nic.found
-        for command in [*put_back, *commands(nic.tap, have, nic.wanted), *set_up]:
+        current = of_new_bridge_port(sysfs.default_pvid(nic.port.bridge)) if nic.current is None else nic.current
+        for command in [*put_back, *changes(nic.tap, current, nic.wanted), *set_up]:
             print(shlex.join(command))
         return
     subject, ticket = verdicts.subject(nic), nic.ticket
-    if ticket is None:  # it started before the hooks were there: from now on they care for it as for any other
+    if ticket is None:  # the VM started before the hooks were installed: from now on it is like any other
         ticket = tickets.new(nic.port, nic.network, nic.wanted, live=False)
         tickets.write(ticket)
     _print_and_type(put_back, subject)
     try:
-        join(ticket, nic.tap, _print_and_type)
+        set_vlans_now(ticket, nic.tap, _print_and_type)
     except HookError:
-        if put_back:  # and set down: the next sync would not know that it is to set it up
+        if put_back:  # the next sync then sets the tap up: it does so only with a tap that it puts back
             _print_and_type([["ip", "link", "set", "dev", nic.tap, "nomaster"]], subject)
         raise
     _print_and_type(set_up, subject)
 
 
-def _put_back(nic: Nic) -> tuple[list[list[str]], list[list[str]]]:
-    """Given a NIC whose port is not on its bridge, return the commands before and after those that set its VLANs.
+def _put_back(nic: NicState) -> tuple[list[list[str]], list[list[str]]]:
+    """Given a NIC whose tap is not on its bridge, return the commands before and after those that set its VLANs.
 
-    It is down in between: the guest runs, and must not send a frame into the VLAN of a new port.
-    Raises HookError if there is no such bridge, or somebody has put the port elsewhere.
+    The tap is down in between, because the guest runs, and must not send a frame into the bridge's default VLAN.
+    Raises HookError if there is no such bridge, or if somebody has put the tap on another.
     """
-    ports.check_bridge(nic.port.bridge)
+    check_bridge(sysfs.bridge(nic.port.bridge))
     if sysfs.master(nic.tap) or not sysfs.ifindex(nic.tap):
         where = f"is on {sysfs.master(nic.tap)}" if sysfs.master(nic.tap) else "is nowhere"
         raise HookError(f"{nic.tap} {where} instead of on {nic.port.bridge}: restart the VM if nobody meant that")
@@ -137,7 +138,7 @@ def _plan(options: argparse.Namespace) -> int:
     nics = planned_nics(options.vm)
     for nic in nics:
         if nic.wanted is not None:
-            says = f"to have {to_text(nic.wanted)} on {nic.port.bridge}"
+            says = f"wanted on {nic.port.bridge}: {to_text(nic.wanted)}"
         else:
             says = f"{'refused' if nic.refused else 'left alone'}: {nic.reason}"
         print(log.one_line(f"{verdicts.subject(nic)}: {says}"))
@@ -147,21 +148,22 @@ def _plan(options: argparse.Namespace) -> int:
 _VERBS = {"show": _show, "check": _check, "sync": _sync, "plan": _plan}
 
 
-def _running() -> list[Nic]:
+def _running() -> list[NicState]:
     nics, gone = running_nics()
     for line in gone:
         _complain(line)
     return nics
 
 
-def _names(nic: Nic) -> set[str]:
+def _names(nic: NicState) -> set[str]:
     return {nic.port.vm, nic.port.vm_uuid}
 
 
-def _print_and_type(commands: list[list[str]], subject: str) -> None:
+def _print_and_type(commands: list[list[str]], subject: str) -> list[object]:
     for command in commands:
-        print(shlex.join(command), flush=True)
-    bridge.change(commands, subject)
+        if not bridge.is_read(command):
+            print(shlex.join(command), flush=True)
+    return bridge.type_commands(commands, subject) if commands else []
 
 
 def _complain(message: str) -> None:

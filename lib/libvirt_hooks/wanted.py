@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From the name of a portgroup to the VLANs of a port. Pure: reads nothing but its arguments."""
+"""A port's wanted VLANs: from the name of its portgroup, and what its bridge can do. Pure: reads only its arguments."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from xml.dom.minidom import Element
 from . import HookError
 from .hookdata import Network, Port
 from .metadata import vlan_lists, vlans_in
+from .sysfs import Bridge
 from .vlans import Vlans, access, checked_vid, every
 
 EVERY_VID = ("all", "trunk")  # portgroups that need no definition
@@ -15,14 +16,14 @@ BRIDGE_PLUGS = ("bridge", "network")  # source: libvirt, src/conf/virnetworkport
 
 
 def why_left_alone(port: Port, network: Network) -> str:
-    """Given a port and its network, return why the port's VLANs are not ours to set, or "" if they are.
+    """Given a port and its network, return why the hooks leave the port alone, or "" if they set its VLANs.
 
     Raises HookError if that cannot be told, because the network's <metadata> is wrong.
     """
     if port.plug not in BRIDGE_PLUGS or not port.bridge:
         return f"its plug is {port.plug or 'none'}, no Linux bridge"
     if port.has_virtualport:
-        return "it has a <virtualport>, so it is no port of a Linux bridge"
+        return "it has a <virtualport>, so its tap is on no Linux bridge"
     if port.has_vlan:
         return "it has a <vlan>, which libvirt itself sets (since 11.0)"
     if not port.group:
@@ -33,8 +34,28 @@ def why_left_alone(port: Port, network: Network) -> str:
     return ""
 
 
+def wanted_vlans(port: Port, network: Network, bridge: Bridge) -> Vlans:
+    """Given a port that is not left alone, its network and its bridge, return the port's wanted VLANs.
+
+    Raises HookError if the bridge cannot give VLANs, or if resolve() does.
+    """
+    check_bridge(bridge)
+    return resolve(port, network, bridge.default_pvid)
+
+
+def check_bridge(bridge: Bridge) -> None:
+    """Given a bridge, raise HookError if VLANs cannot be set there, or would have no effect."""
+    if not bridge.exists:
+        raise HookError(f"there is no bridge {bridge.name}: create it, or correct <bridge name=…/> with virsh net-edit")
+    if not bridge.vlan_filtering:
+        raise HookError(
+            f"bridge {bridge.name} does not filter VLANs: turn that on with "
+            f"ip link set dev {bridge.name} type bridge vlan_filtering 1"
+        )
+
+
 def resolve(port: Port, network: Network, default_pvid: int) -> Vlans:
-    """Given a port that is not to be left alone, its network and its bridge's default PVID, return the port's VLANs.
+    """Given a port that is not left alone, its network and its bridge's default PVID, return the port's wanted VLANs.
 
     Raises HookError if the network defines no such portgroup, more than one, or one whose VID is none.
     """

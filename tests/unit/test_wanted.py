@@ -5,8 +5,8 @@ import pytest
 
 from libvirt_hooks import HookError
 from libvirt_hooks.hookdata import Network, Port
-from libvirt_hooks.portgroups import resolve, why_left_alone
 from libvirt_hooks.vlans import access, every
+from libvirt_hooks.wanted import resolve, why_left_alone
 
 
 def port(group="zerotier", **changes):
@@ -83,7 +83,7 @@ def test_a_portgroup_that_cannot_work_is_refused(group, portgroups, says):
         ({"group": "my-net"}, ["my-net"], "portgroup my-net names no VID"),
         ({"group": "all"}, ["all"], "portgroup all names no VID"),
         ({"has_vlan": True}, ["zerotier-46"], "it has a <vlan>"),
-        ({"has_virtualport": True}, ["zerotier-46"], "it has a <virtualport>, so it is no port of a Linux bridge"),
+        ({"has_virtualport": True}, ["zerotier-46"], "it has a <virtualport>, so its tap is on no Linux bridge"),
         ({"plug": "direct", "bridge": ""}, ["zerotier-46"], "its plug is direct, no Linux bridge"),
         ({"plug": "hostdev-pci", "bridge": ""}, ["zerotier-46"], "its plug is hostdev-pci, no Linux bridge"),
         ({"plug": "", "bridge": ""}, ["zerotier-46"], "its plug is none, no Linux bridge"),

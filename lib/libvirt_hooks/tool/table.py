@@ -6,17 +6,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .inventory import Nic
-from .log import one_line
+from ..log import one_line
+from ..vlans import Vlans, ranges
+from .inventory import NicState
 from .verdicts import LEFT_ALONE, RIGHT, verdict
-from .vlans import Vlans, ranges
 
-HEADER = ("VM", "MAC", "PORT", "BRIDGE", "NETWORK", "GROUP", "WANTED", "FOUND", "VERDICT")
+HEADER = ("VM", "MAC", "TAP", "BRIDGE", "NETWORK", "GROUP", "WANTED", "CURRENT", "VERDICT")
 GREEN, RED, PLAIN = "\033[32m", "\033[31m", "\033[0m"
 FLAGS = {"pvid": "PVID", "untagged": "Egress Untagged"}  # in the words of `bridge -j vlan show`
 
 
-def to_table(nics: list[Nic], colour: bool) -> str:
+def to_table(nics: list[NicState], colour: bool) -> str:
     """Given the NICs of the running VMs and whether in colour, return a table with a line for each."""
     rows = [HEADER, *(_row(nic) for nic in nics)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER) - 1)]
@@ -27,7 +27,7 @@ def to_table(nics: list[Nic], colour: bool) -> str:
     return "\n".join(lines)
 
 
-def to_json(nics: list[Nic]) -> str:
+def to_json(nics: list[NicState]) -> str:
     """Given the NICs of the running VMs, return them as JSON, as docs/libvirt-vlan.schema.json describes it."""
     return json.dumps({"nics": [_object(nic) for nic in nics]}, indent=2)
 
@@ -38,29 +38,29 @@ def in_short(vlans: Vlans | None) -> str:
     return ",".join(words) or "-"
 
 
-def _row(nic: Nic) -> tuple[str, ...]:
+def _row(nic: NicState) -> tuple[str, ...]:
     port = nic.port
     cells = (port.vm, port.mac, nic.tap, port.bridge, nic.network, port.group)
     escaped = tuple(one_line(cell) or "-" for cell in cells)
-    return (*escaped, in_short(nic.wanted), in_short(nic.found), verdict(nic))
+    return (*escaped, in_short(nic.wanted), in_short(nic.current), verdict(nic))
 
 
 def _coloured(word: str) -> str:
     return word if word == LEFT_ALONE else f"{GREEN if word == RIGHT else RED}{word}{PLAIN}"
 
 
-def _object(nic: Nic) -> dict[str, Any]:
+def _object(nic: NicState) -> dict[str, Any]:
     port = nic.port
     return {
         "vm": port.vm,
         "vm_uuid": port.vm_uuid,
         "mac": port.mac,
-        "port": nic.tap or None,
+        "tap": nic.tap or None,
         "bridge": port.bridge or None,
         "network": nic.network or None,
         "portgroup": port.group or None,
         "wanted": _vlans(nic.wanted),
-        "found": _vlans(nic.found),
+        "current": _vlans(nic.current),
         "verdict": verdict(nic),
         "reason": nic.reason or None,
     }

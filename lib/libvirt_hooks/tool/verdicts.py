@@ -1,47 +1,48 @@
 # SPDX-License-Identifier: MIT
-"""What is not right, and what to do about it. Pure: compares what inventory has found."""
+"""What is not right, and what to do about it. Pure: compares the wanted and current VLANs of inventory's NICs."""
 
 from __future__ import annotations
 
 import shlex
 
-from .inventory import MADE_PLAIN, Bridge, Nic
-from .portgroups import EVERY_VID
-from .vlans import VID_MAX, Vlans, to_text
+from .. import log
+from ..vlans import VID_MAX, Vlans, to_text
+from ..wanted import EVERY_VID
+from .inventory import MADE_PLAIN, BridgeState, NicState
 
-RIGHT, WRONG, LEFT_ALONE, REFUSED, NOT_THERE = "right", "wrong", "left alone", "refused", "no port"
+RIGHT, WRONG, LEFT_ALONE, REFUSED, NO_TAP = "right", "wrong", "left alone", "refused", "no tap"
 
 
-def verdict(nic: Nic) -> str:
+def verdict(nic: NicState) -> str:
     """Given a running VM's NIC, return the one word for it."""
     if nic.refused:
         return REFUSED
     if nic.wanted is None:
         return LEFT_ALONE
-    if nic.found is None:
-        return NOT_THERE
-    return RIGHT if nic.found == nic.wanted else WRONG
+    if nic.current is None:
+        return NO_TAP
+    return RIGHT if nic.current == nic.wanted else WRONG
 
 
-def subject(nic: Nic) -> str:
+def subject(nic: NicState) -> str:
     """Given a NIC, return what a line about it begins with, the same as in the hooks' log."""
-    return f"{nic.port.vm} {nic.port.mac} {nic.tap or '-'} {nic.port.group or '-'}"
+    return log.nic(nic.port.vm, nic.port.mac, nic.tap, nic.port.group)
 
 
-def problem(nic: Nic) -> str:
+def problem(nic: NicState) -> str:
     """Given a running VM's NIC, return what is wrong with its VLANs and what to do, "" if nothing is."""
     word = verdict(nic)
     sync = f"libvirt-vlan sync {shlex.quote(nic.port.vm)}"
     if word == WRONG:
-        assert nic.found is not None
+        assert nic.current is not None
         assert nic.wanted is not None
-        return f"has {to_text(nic.found)} instead of {to_text(nic.wanted)} on {nic.port.bridge}: {sync}"
-    if word == NOT_THERE:
+        return f"has {to_text(nic.current)} instead of {to_text(nic.wanted)} on {nic.port.bridge}: {sync}"
+    if word == NO_TAP:
         return f"{nic.tap} is not on {nic.port.bridge}: {sync} puts it back"
     return nic.reason if word == REFUSED else ""
 
 
-def problems(nics: list[Nic], bridges: list[Bridge]) -> list[str]:
+def problems(nics: list[NicState], bridges: list[BridgeState]) -> list[str]:
     """Given the NICs of all running VMs and their bridges, return what is not right, a line each."""
     lines = [f"{subject(nic)}: {problem(nic)}" for nic in nics if problem(nic)]
     lines += [f"{subject(nic)}: {MADE_PLAIN}: {_way_back(nic)}" for nic in nics if nic.made_plain]
@@ -50,7 +51,7 @@ def problems(nics: list[Nic], bridges: list[Bridge]) -> list[str]:
     return lines
 
 
-def notes(nics: list[Nic], bridges: list[Bridge]) -> list[str]:
+def notes(nics: list[NicState], bridges: list[BridgeState]) -> list[str]:
     """Given the NICs of all running VMs and their bridges, return what may be meant, a line each."""
     lines = []
     for bridge in bridges:
@@ -58,7 +59,7 @@ def notes(nics: list[Nic], bridges: list[Bridge]) -> list[str]:
         if not any(nic.wanted is not None for nic in here):
             continue
         default = {bridge.default_pvid: "pvid untagged"}
-        let_in = sorted({nic.port.vm for nic in here if verdict(nic) == LEFT_ALONE and nic.found == default})
+        let_in = sorted({nic.port.vm for nic in here if verdict(nic) == LEFT_ALONE and nic.current == default})
         if bridge.default_pvid and let_in:
             lines.append(
                 f"{bridge.name}: in VLAN {bridge.default_pvid} without a portgroup: {', '.join(let_in)}: if that is "
@@ -69,14 +70,14 @@ def notes(nics: list[Nic], bridges: list[Bridge]) -> list[str]:
     return lines
 
 
-def _not_carried(bridge: Bridge, nics: list[Nic]) -> list[str]:
+def _not_carried(bridge: BridgeState, nics: list[NicState]) -> list[str]:
     """Given a bridge and all NICs, return a line about the VLANs that NICs use and no uplink carries, if there are any.
 
-    A NIC in every VLAN is in none in particular; a bridge without uplinks is meant so, or a note.
+    A NIC in every VLAN does not count: it needs none in particular. A bridge without uplinks is a note, no problem.
     """
     users: dict[int, str] = {}
     for nic in nics:
-        used = nic.found if nic.wanted is None else nic.wanted
+        used = nic.current if nic.wanted is None else nic.wanted
         if nic.port.bridge == bridge.name and used and len(used) < VID_MAX and nic.port.group not in EVERY_VID:
             users.update({vid: nic.port.vm for vid in used if vid not in users})
     carried = {vid for vlans in bridge.uplinks.values() for vid in vlans}
@@ -92,7 +93,7 @@ def _not_carried(bridge: Bridge, nics: list[Nic]) -> list[str]:
     ]
 
 
-def _way_back(nic: Nic) -> str:
+def _way_back(nic: NicState) -> str:
     vm = shlex.quote(nic.port.vm)
     return (
         f"give it its network back with virsh update-device {vm} NIC.xml --live, where NIC.xml is its <interface> from "

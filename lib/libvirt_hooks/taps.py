@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+"""Giving taps their wanted VLANs: what the detached process does, and the qemu hook if that has not done it yet.
+
+Everything is imported here, before any waiting: an upgrade of the hooks meanwhile must not mix two versions.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from . import HookError, bridge, log, retries, sysfs, tickets
+from .hookdata import tap_address
+from .tickets import Ticket
+from .vlans import Vlans, changes, from_bridge, of_new_bridge_port, to_text
+
+# types commands, given them and what their log lines begin with, and returns the answers: bridge.type_commands()
+Type = Callable[[list[list[str]], str], list[object]]
+
+WAIT_SECONDS = 300  # between port-created and the tap lies whatever libvirt does first: PCI resets, storage, a TPM
+WATCH_SECONDS = 10  # libvirt 9 takes a tap off the bridge and puts it back within a second of a live change
+NOW_SECONDS = 90  # as long as another process may hold the lock: three batches, each of bridge.TIMEOUT_SECONDS
+
+
+def wait_and_set_vlans(bridge_name: str, address: str, live: bool) -> None:
+    """Given a bridge, a tap's MAC address and whether the tap was there before, wait for the tap, set its wanted VLANs.
+
+    Return once the tap has them and, for a live tap, has kept them for WATCH_SECONDS, or once libvirt has taken the
+    port back. Raises HookError with the last reason after WAIT_SECONDS.
+    """
+    began = time.monotonic()
+    watch_until = began + WATCH_SECONDS if live else 0.0
+    seen: dict[str, int] = {}
+    is_new = not live
+
+    def attempt() -> str:
+        nonlocal seen, is_new
+        seen = sysfs.taps_with(address, bridge_name)  # beforehand: a tap that comes meanwhile ends the next sleep
+        try:
+            return try_to_set_vlans(bridge_name, address, watch_until, is_new)
+        except HookError:
+            is_new = False
+            raise
+
+    def sleep(seconds: float) -> None:
+        _sleep_unless_it_comes(bridge_name, address, seen, began, seconds)
+
+    said: set[str] = set()
+
+    def say(error: BaseException) -> None:
+        if str(error) not in said and not isinstance(error, BlockingIOError):
+            said.add(str(error))
+            log.warning(f"trying again: {error}")
+
+    try:
+        retries.until_done(attempt, sleep, say, WAIT_SECONDS)
+    finally:
+        tickets.sweep(older_than_seconds=WAIT_SECONDS)
+
+
+def set_vlans_now(ticket: Ticket, tap: str, type_commands: Type = bridge.type_commands) -> None:
+    """Given a ticket, its tap and what types commands, set the wanted VLANs; try three times.
+
+    Raises HookError if all three attempts fail, or if libvirt takes the port back meanwhile.
+    """
+
+    def set_them() -> None:
+        with lock(tap_address(ticket.mac)):
+            if not tickets.is_there(ticket):
+                raise HookError("libvirt has taken the port back meanwhile: try again")
+            retries.three_times(lambda: set_vlans(ticket, tap, None, type_commands))
+
+    retries.until_unlocked(set_them, NOW_SECONDS)
+
+
+def try_to_set_vlans(bridge_name: str, address: str, watch_until: float, is_new: bool) -> str:
+    """Given a bridge and a tap's MAC address, set the VLANs of the ticket that counts; return why to try again, or "".
+
+    The tap is watched until watch_until, by time.monotonic(). is_new says that the tap, if it is there, has just come.
+    Raises HookError if the VLANs cannot be set, BlockingIOError if another process holds the tap's lock.
+    """
+    with lock(address):
+        watching = time.monotonic() < watch_until
+        known = tickets.of(bridge_name, address)
+        if not watching:
+            known = tickets.without_forgotten(known)
+        ticket = tickets.counting(known, time.monotonic())
+        if ticket is None:
+            return "libvirt has not decided yet" if known else ""
+        if ticket.vlans is not None:
+            tap = sysfs.tap_with(address, bridge_name)
+            if tap:
+                # The kernel gives each new bridge port the default PVID. Skip the first read: without it, a hot-plugged
+                # guest is in the default VLAN for half as long.
+                is_known = not is_new or ticket.right
+                assumed = None if is_known else of_new_bridge_port(sysfs.default_pvid(bridge_name))
+                try:
+                    set_vlans(ticket, tap, assumed)
+                except HookError as error:
+                    raise HookError(f"{tickets.subject(ticket, tap)}: {error}") from error
+            elif not ticket.released:
+                return f"{tickets.subject(ticket)}: its tap has not come to {bridge_name}"
+            elif not watching or not sysfs.interface_with(address, bridge_name):
+                tickets.remove(ticket)
+                return ""
+        return "watching" if watching else ""
+
+
+def set_vlans(ticket: Ticket, tap: str, current: Vlans | None, type_commands: Type = bridge.type_commands) -> None:
+    """Type what leads from a tap's current VLANs to those that its ticket wants, read back, note it in the ticket.
+
+    The current VLANs are read first if they are None. Raises HookError if the tap is not on its bridge, or has other
+    VLANs in the end.
+    """
+    assert ticket.vlans is not None
+    subject = tickets.subject(ticket, tap)
+    number, index = sysfs.bridge_port_number(tap, ticket.bridge), sysfs.ifindex(tap)
+
+    def type_and_read(commands: list[list[str]]) -> Vlans:
+        link, vlans = type_commands([bridge.link_show(tap), *commands, bridge.vlan_show(tap)], subject)
+        _check_bridge(link, tap, ticket.bridge)
+        _check_same_tap(ticket, tap, number)
+        return from_bridge(vlans)
+
+    read = current is None
+    if current is None:
+        current = type_and_read([])
+    commands = changes(tap, current, ticket.vlans)
+    if commands or not read:
+        _check_same_tap(ticket, tap, number)
+        current = type_and_read(commands)
+    if current != ticket.vlans:
+        raise HookError(
+            f"has {to_text(current)} instead of {to_text(ticket.vlans)}: find out what else sets the VLANs of {tap}"
+        )
+    tickets.mark_right(ticket, tap, index)
+
+
+@contextmanager
+def lock(address: str) -> Iterator[None]:
+    """Hold the lock of a tap's MAC address, so that two processes never type for one tap.
+
+    The lock is one byte of one file: no lock files to tidy up, and the kernel frees the byte when a process dies.
+    Raises BlockingIOError if another process holds it, HookError if there can be no such file.
+    """
+    path = f"{tickets.DIRECTORY}/lock"
+    try:
+        os.makedirs(tickets.DIRECTORY, mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise HookError(f"cannot lock {path}: {error.strerror}: mend that and try again") from error
+    with open(descriptor, "w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(address.replace(":", ""), 16))
+        yield
+
+
+def _check_bridge(link: object, tap: str, bridge_name: str) -> None:
+    """Given what `bridge -j link show dev TAP` has answered, raise HookError unless the tap is on this bridge."""
+    masters = [entry.get("master") for entry in link if isinstance(entry, dict)] if isinstance(link, list) else []
+    if masters != [bridge_name]:
+        raise HookError(f"{tap} is not on {bridge_name}")
+
+
+def _check_same_tap(ticket: Ticket, tap: str, number: int) -> None:
+    """Raise HookError if this tap has left its bridge since it got this number there, or is another NIC's.
+
+    Commands know a tap by its name, and a name can come back as another VM's. A tap that was off the bridge for a
+    moment has other VLANs than were read.
+    """
+    if not number or sysfs.bridge_port_number(tap, ticket.bridge) != number:
+        raise HookError(f"{tap} has left {ticket.bridge}")
+    if sysfs.address(tap) != tap_address(ticket.mac):
+        raise HookError(f"{tap} does not have the address of this NIC's tap, {tap_address(ticket.mac)}")
+
+
+def _sleep_unless_it_comes(bridge_name: str, address: str, seen: dict[str, int], began: float, seconds: float) -> None:
+    """As time.sleep(), but end once a tap with this address has come to the bridge that was not seen there before.
+
+    Look less and less often the longer ago it all began: a hundred such processes can wait at once.
+    """
+    end = time.monotonic() + seconds
+    while (now := time.monotonic()) < end:
+        there = sysfs.taps_with(address, bridge_name)
+        if there and there != seen:
+            return
+        time.sleep(min(max(0.02, (now - began) / 60), end - now))

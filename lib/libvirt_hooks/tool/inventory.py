@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: MIT
+"""The NICs of the running VMs with their wanted and current VLANs, and the bridges that they use.
+
+Changes nothing. A NIC's wanted VLANs come from its ticket. A NIC without a ticket gets what its portgroup says, as at
+its start.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import cache
+
+from .. import HookError, bridge, sysfs, tickets
+from ..hookdata import Domain, Nic, Port, parse_domain, tap_address
+from ..tickets import Ticket
+from ..vlans import Vlans
+from ..wanted import check_bridge, wanted_vlans, why_left_alone
+from . import virsh
+from .networks import network_of, planned_port, running_port
+
+NO_NETWORK = "it is no port of a libvirt network"
+MADE_PLAIN = "libvirt has made it a plain bridge NIC, as virsh domif-setlink does"
+
+
+@dataclass(frozen=True)
+class NicState:
+    """A NIC of a VM with its wanted and current VLANs."""
+
+    port: Port
+    network: str
+    tap: str
+    wanted: Vlans | None  # None: the NIC is left alone, or refused
+    current: Vlans | None  # None: the tap is not on its bridge
+    reason: str  # why wanted is None
+    refused: bool  # the NIC cannot have VLANs
+    made_plain: bool  # libvirt has forgotten that the NIC is a port of a network
+    ticket: Ticket | None  # the one that counts
+
+
+@dataclass(frozen=True)
+class BridgeState:
+    """A bridge that VMs use."""
+
+    name: str
+    fault: str  # why the bridge keeps VMs out of their VLANs, "" if it does not
+    default_pvid: int
+    uplinks: dict[str, Vlans]  # the bridge ports that are no VM's
+
+
+def running_nics() -> tuple[list[NicState], list[str]]:
+    """Return the NICs of all running VMs, and a sentence for each VM that went away meanwhile."""
+    domains, gone = [], []
+    for uuid in virsh.running():
+        domain = _domain(uuid)
+        if domain and domain.runs:
+            domains.append(domain)
+        else:
+            gone.append(uuid)
+    lost = {domain.uuid for domain in domains for nic in domain.nics if nic.tap and not sysfs.ifindex(nic.tap)}
+    if lost:
+        still_there = virsh.running()
+        gone += sorted(lost.difference(still_there))
+    current = bridge.vlans_of_all()
+    nics = [_running(domain, nic, current) for domain in domains if domain.uuid not in gone for nic in domain.nics]
+    return nics, [f"VM {uuid} went away meanwhile" for uuid in gone]
+
+
+def planned_nics(vm: str) -> list[NicState]:
+    """Given the name or uuid of a defined VM, return its NICs as they would be at its next start.
+
+    Raises HookError if there is no such VM.
+    """
+    domain = _defined(vm)
+    return [_planned(domain, nic) for nic in domain.nics]
+
+
+def bridges(nics: list[NicState]) -> list[BridgeState]:
+    """Given the NICs of all running VMs, return the bridges that any of them uses."""
+    current = bridge.vlans_of_all()
+    taps = {nic.tap for nic in nics}
+    ours = {nic.port.bridge for nic in nics if nic.wanted is not None}
+    return [
+        BridgeState(
+            name=name,
+            fault=_fault(name) if name in ours else "",
+            default_pvid=sysfs.default_pvid(name),
+            uplinks={port: current.get(port, {}) for port in sorted(sysfs.bridge_ports(name)) if port not in taps},
+        )
+        for name in sorted({nic.port.bridge for nic in nics if nic.port.bridge})
+    ]
+
+
+def _running(domain: Domain, nic: Nic, current: dict[str, Vlans]) -> NicState:
+    """Given a running VM, one of its NICs and the current VLANs of all taps, return the NIC's state."""
+    port, network = running_port(domain, nic), nic.network
+    known = tickets.of(port.bridge, tap_address(port.mac)) if port.bridge else []
+    ticket = tickets.counting(known, time.monotonic())
+    if ticket and ticket.released and ticket.right != (nic.tap, sysfs.ifindex(nic.tap)):
+        ticket = None  # an earlier tap's: libvirt calls no hook when a VM ends without a port
+    made_plain = nic.kind == "bridge" and not network and _was_port(port, ticket)
+    if made_plain and ticket:  # nothing else knows them any more
+        port.group, network = ticket.group, ticket.network
+    on_bridge = port.bridge and sysfs.master(nic.tap) == port.bridge
+    state = NicState(
+        port=port,
+        network=network,
+        tap=nic.tap,
+        wanted=ticket.vlans if ticket else None,
+        current=current.get(nic.tap, {}) if on_bridge else None,
+        reason=MADE_PLAIN if made_plain else "",
+        refused=False,
+        made_plain=made_plain,
+        ticket=ticket,
+    )
+    return state if made_plain or state.wanted is not None else _decided(state, known)
+
+
+def _planned(domain: Domain, nic: Nic) -> NicState:
+    """Given a VM and one of its NICs, return the NIC's state as it would be at the VM's next start."""
+    xml = _network(nic.network) if nic.network else b""
+    port = planned_port(domain, nic, xml) if xml else running_port(domain, nic)
+    address = tap_address(port.mac)
+    tap = next(iter(sysfs.taps_with(address, port.bridge)), "")
+    state = NicState(port, nic.network, tap, None, None, "", refused=False, made_plain=False, ticket=None)
+    return _decided(state, tickets.of(port.bridge, address) if port.bridge else [])
+
+
+def _decided(nic: NicState, known: list[Ticket]) -> NicState:
+    """Given a NIC and the tickets of its tap's address, return the NIC with what the network hook decides."""
+    if not nic.network:
+        return replace(nic, reason=NO_NETWORK)
+    try:
+        xml = _network(nic.network)
+        if not xml:
+            raise HookError(f"there is no network {nic.network}: define it, or correct the VM with virsh edit")
+        network = network_of(nic.port, xml)
+        reason = why_left_alone(nic.port, network)
+        if nic.ticket:  # the ticket says so, whatever the network has become since
+            return replace(nic, reason=reason or "a live change has left it without wanted VLANs")
+        if reason:
+            return replace(nic, reason=reason)
+        wanted = wanted_vlans(nic.port, network, sysfs.bridge(nic.port.bridge))
+        tickets.check_address(nic.port, nic.tap, known)
+        return replace(nic, wanted=wanted)
+    except HookError as error:
+        return replace(nic, reason=str(error), refused=True)
+
+
+def _was_port(port: Port, ticket: Ticket | None) -> bool:
+    """Given a plain bridge NIC's port and ticket, return whether the NIC is defined as a port of a network."""
+    if ticket:
+        return True
+    return any(nic.mac == port.mac and nic.network for nic in _configured(port.vm_uuid))
+
+
+def _defined(vm: str) -> Domain:
+    """Given a VM's name or uuid, return the VM as it is defined. Raises HookError if there is no such VM."""
+    for uuid in (vm, *virsh.defined()):  # virsh takes a number for the id of a running VM first
+        domain = _domain(uuid, "--inactive")
+        if domain and vm in (domain.name, domain.uuid):
+            return domain
+    raise HookError(f"there is no VM {vm}: virsh list --all names them")
+
+
+@cache
+def _configured(uuid: str) -> list[Nic]:
+    """Given a VM's uuid, return the NICs of its definition, none if the VM is transient."""
+    domain = _domain(uuid, "--inactive")
+    return domain.nics if domain else []
+
+
+def _domain(uuid: str, *options: str) -> Domain | None:
+    """Given a VM's uuid and options of `virsh dumpxml`, return the VM, None if there is no such VM."""
+    xml = virsh.domain(uuid, *options)
+    return parse_domain(xml, f"the XML of VM {uuid}") if xml else None
+
+
+@cache
+def _network(name: str) -> bytes:
+    return virsh.network(name)
+
+
+def _fault(name: str) -> str:
+    """Given a bridge's name, return why the bridge keeps VMs out of their VLANs, "" if it does not."""
+    try:
+        check_bridge(sysfs.bridge(name))
+    except HookError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""The port that libvirt makes, or would make, of a NIC. Pure.
+
+A port's wanted VLANs are decided by `wanted` alone, for the tool as for the hooks. So the tool needs the same Port that
+a hook is given.
+"""
+
+from __future__ import annotations
+
+from ..elements import attribute, child, children, parse
+from ..hookdata import Domain, Network, Nic, Port, checked_interface, parse_network
+
+# forward modes whose bridge is libvirt's own. source: libvirt, docs/formatnetwork.rst, "Connectivity"
+OWN_BRIDGE = ("nat", "route", "open", "none")
+
+
+def running_port(domain: Domain, nic: Nic) -> Port:
+    """Given a running VM and one of its NICs, return the port that libvirt has told the hooks about."""
+    return Port(
+        uuid=nic.port_uuid,
+        vm=domain.name,
+        vm_uuid=domain.uuid,
+        mac=nic.mac,
+        group=nic.group,
+        plug="hostdev-pci" if nic.kind == "hostdev" else nic.kind,
+        bridge=nic.bridge,
+        has_vlan=nic.has_vlan,
+        has_virtualport=nic.has_virtualport,
+    )
+
+
+def planned_port(domain: Domain, nic: Nic, network_xml: bytes) -> Port:
+    """Given a VM, one of its NICs and the NIC's network, return the port that libvirt would tell the hooks about.
+
+    Source: libvirt, src/network/bridge_driver.c, networkAllocatePort(): NIC, then portgroup, then network.
+    """
+    root = parse(network_xml, f"the XML of network {nic.network}")
+    bridge = attribute(root, "bridge", "name")
+    mode = "none" if child(root, "forward") is None else attribute(root, "forward", "mode") or "nat"
+    with_bridge = "network" if mode in OWN_BRIDGE else "bridge"
+    without_bridge = "hostdev-pci" if mode == "hostdev" else "direct"
+    key, value = ("name", nic.group) if nic.group else ("default", "yes")
+    places = [root, *(group for group in children(root, "portgroup") if group.getAttribute(key) == value)]
+    port = running_port(domain, nic)
+    port.plug = with_bridge if bridge else without_bridge
+    port.bridge = checked_interface(bridge) if bridge else ""
+    port.has_vlan = nic.has_vlan or any(child(place, "vlan") for place in places)
+    port.has_virtualport = nic.has_virtualport or any(child(place, "virtualport") for place in places)
+    return port
+
+
+def network_of(port: Port, network_xml: bytes) -> Network:
+    """Given a port and its network's XML, return the network as a hook would be given it."""
+    network = parse_network(b"<hookData>" + network_xml + b"</hookData>")
+    network.port = port
+    return network
