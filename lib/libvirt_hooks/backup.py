@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Saving what `virsh define` or `virsh net-define` would restore, each time a VM or a network starts.
+"""Saving the definitions of VMs and networks when they start, for `virsh define` and `virsh net-define` to restore.
 
 Never in the way: what cannot be saved is a log line, and the VM starts.
 """
@@ -13,18 +13,18 @@ from . import HookError, log
 from .hookdata import Identity, changed_elements, parse_identity
 
 DIRECTORY = "/var/backups/libvirt"
-# libvirt's own files, in which alone are passwords and what a running domain's XML has lost.
+# libvirt's own files: only they have passwords, and all that a running domain's XML lacks
 # source: libvirt, src/conf/domain_conf.c and virnetworkobj.c, virDomainConfigFile(), virNetworkConfigFile()
 CONFIGURATION = {"qemu": "/etc/libvirt/qemu", "network": "/etc/libvirt/qemu/networks"}
 DEFINE = {"qemu": "virsh define", "network": "virsh net-define"}
-# A year of a VM that is changed every week; 50 of some 8 KiB are less than a picture.
+# a year of a VM that is changed every week; a definition has some 8 KiB
 KEEP = 50
-# A file name is 255 bytes at most (linux/limits.h, NAME_MAX): this, a dot and a uuid of 36.
+# A file name has 255 bytes at most (linux/limits.h, NAME_MAX); a dot and a uuid of 36 bytes come behind this.
 NAME_MAX_BYTES = 200
 
 
 def save_definition(kind: str, xml: bytes) -> None:
-    """Given "qemu" or "network" and the XML that libvirt started it from, save its definition if that has changed.
+    """Given "qemu" or "network" and the XML of what libvirt starts, save the definition if that has changed.
 
     The XML is saved only where there is no configuration of libvirt's own, so for transient ones. Raises nothing:
     whatever goes wrong is logged.
@@ -38,18 +38,18 @@ def save_definition(kind: str, xml: bytes) -> None:
         log.error(f"{name}: not backed up: {error}")
     except OSError as error:
         log.error(f"{name}: not backed up: {error.filename or DIRECTORY}: {error.strerror}")
-    except Exception as error:  # ours: it must not stop the VM
+    except Exception as error:  # our own mistake must not stop the VM
         log.error(f"{name}: not backed up: unexpected, please report it: {log.described(error)}")
 
 
 def save_network(hook_data: bytes) -> None:
-    """Given the stdin of the network hook's `started` or `updated`, save its definition if that has changed."""
+    """Given the stdin of the network hook, save the network's definition if that has changed."""
     start, end = hook_data.find(b"<network"), hook_data.rfind(b"</network>")
     save_definition("network", hook_data[start:end] + b"</network>\n")
 
 
 def save(kind: str, of: Identity, content: bytes) -> None:
-    """Given "qemu" or "network", whose definition it is and that, save it unless the newest saved is the same.
+    """Save the definition of this VM ("qemu") or network ("network"), unless the newest saved one is the same.
 
     Raises OSError if that fails; then everything saved before is still there.
     """
@@ -76,7 +76,7 @@ def save(kind: str, of: Identity, content: bytes) -> None:
 
 
 def directory_name(of: Identity) -> str:
-    """Given whose definition it is, return the name of its directory: NAME.UUID, so that no two ever share one.
+    """Given which VM or network, return the name of its directory, NAME.UUID: two never share one.
 
     Of the name what is safe in a path and can be read; the uuid keeps them apart, and together after a renaming.
     """
@@ -96,25 +96,25 @@ def file_name(now_ns: int, newest: str) -> str:
 
 
 def _when(name: str) -> int:
-    """Given what file_name() returned, return its time."""
-    import calendar  # hardly ever needed
+    """Given what file_name() returned, return the time in it (ns since 1970, UTC)."""
+    import calendar  # needed only after the clock was set back
 
     fields = (name[:4], name[4:6], name[6:8], name[9:11], name[11:13], name[13:15])
     return calendar.timegm(tuple(int(field) for field in fields)) * 10**9 + int(name[16:25])
 
 
 def is_file_name(name: str) -> bool:
-    """Given the name of a file, return whether it is one of file_name()'s: others in the directory are left alone."""
+    """Given the name of a file, return whether file_name() made it. Other files are left alone."""
     return "".join("0" if c in "0123456789" else c for c in name) == "00000000T000000.000000000Z.xml"
 
 
 def surplus(saved: list[str]) -> list[str]:
-    """Given the names of the files saved before, oldest first, return those to remove now that there is one more."""
+    """Given the names of the files saved before, oldest first, return those to remove when one more has been saved."""
     return saved[: max(0, len(saved) + 1 - KEEP)]
 
 
 def _persistent(kind: str, given: Identity) -> bytes:
-    """Given whose definition is wanted, return libvirt's own file of it, b"" if there is none: it is transient."""
+    """Given which VM or network, return libvirt's own file of its definition, b"" if there is none: it is transient."""
     if "/" in given.name:
         return b""
     path = f"{CONFIGURATION[kind]}/{given.name}.xml"
@@ -128,7 +128,7 @@ def _persistent(kind: str, given: Identity) -> bytes:
 
 
 def _without_state(xml: bytes) -> bytes:
-    """Given a definition, return it without what its first tag has only while it runs: id, connections."""
+    """Given a definition, return it without the attributes of its first tag that it has only while it runs."""
     head, end, rest = xml.partition(b">")
     words = [word for word in head.split(b" ") if not word.startswith((b"id=", b"connections="))]
     return b" ".join(words) + end + rest
@@ -142,7 +142,7 @@ def _changed(old: bytes, new: bytes) -> list[str]:
 
 
 def _write_whole(path: str, content: bytes) -> None:
-    """Given a path and its content, have it there and on the disk, whole or not at all."""
+    """Write the content to a file, whole or not at all, and on the disk when this returns."""
     directory = os.path.dirname(path)
     new = f"{directory}/.new"
     with open(new, "wb") as file:

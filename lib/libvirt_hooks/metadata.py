@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""VLAN lists of portgroups in a network's <metadata>: libvirt before 11 refuses a <vlan> in the portgroup itself.
+"""VLAN lists of portgroups in a network's <metadata>, because libvirt before 11 refuses <vlan> in the portgroup.
 
-The words and their meaning are libvirt's (https://libvirt.org/formatnetwork.html, "Setting VLAN tag"), so that the
-same <vlan> can move into the portgroup later; only ranges, <tag id="30-40"/>, are ours. Pure: elements in, VLANs out.
+The elements have libvirt's names and meaning (https://libvirt.org/formatnetwork.html, "Setting VLAN tag"), so that a
+<vlan> can move into the portgroup later. Only ranges, <tag id="30-40"/>, are an addition. Pure.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ NATIVE_MODES = {"": "", "tagged": "pvid", "untagged": ACCESS}
 
 
 def vlan_lists(metadata: Element | None) -> dict[str, Element]:
-    """Given a network's <metadata>, return its portgroups' elements by name, none if it has none of our namespace.
+    """Given a network's <metadata>, return the portgroups in it by name, none if it has nothing of our namespace.
 
-    What the elements have inside is vlans_in()'s: a mistake in one must not stop the VMs of the others.
-    Raises HookError if it has anything else of our namespace, or a portgroup without a name or of another's.
+    vlans_in() reads what is inside a portgroup: a mistake in one must not stop the VMs of the others.
+    Raises HookError if another element of our namespace is there, or a portgroup without a name or with another's name.
     """
     found: dict[str, Element] = {}
     ours = [node for node in children(metadata) if node.namespaceURI == NAMESPACE] if metadata else []
@@ -39,7 +39,7 @@ def vlan_lists(metadata: Element | None) -> dict[str, Element]:
 
 
 def vlans_in(portgroup: Element) -> Vlans:
-    """Given a portgroup's element, return its VLANs; raise HookError, naming the element, if they are not clear."""
+    """Given a portgroup of the <metadata>, return its VLANs; raise HookError if they are unclear, naming the element."""
     place = _named(portgroup.getAttribute("name"))
     elements = children(portgroup)
     for element in elements:
@@ -59,7 +59,7 @@ def vlans_in(portgroup: Element) -> Vlans:
 
 
 def _tagged(tags: list[Element], place: str) -> Vlans:
-    """Given the <tag> elements of one <vlan> and where they are, return the VLANs of a trunk of them."""
+    """Given the <tag> elements of one <vlan> and where they stand, return the VLANs of the trunk."""
     vlans: Vlans = {}
     native = ""
     for tag in tags:
@@ -85,7 +85,7 @@ def _tagged(tags: list[Element], place: str) -> Vlans:
 
 
 def _vids(text: str, place: str) -> range:
-    """Given "30" or "30-40" and where it is, return the VIDs."""
+    """Given the text "30" or "30-40" and where in the XML that stands, return the VIDs."""
     first, dash, last = text.partition("-")
     try:
         vids = range(checked_vid(first), checked_vid(last if dash else first) + 1)
@@ -97,7 +97,7 @@ def _vids(text: str, place: str) -> range:
 
 
 def _check(element: Element, name: str, place: str, *attributes: str) -> dict[str, str]:
-    """Given an element, its only right name, where it is and its possible attributes, return those that it has."""
+    """Given an element, the name it must have, where it stands and its possible attributes, return its attributes."""
     if element.namespaceURI not in (None, NAMESPACE) or element.localName != name:
         raise HookError(f"<{element.tagName}> in {place} is unknown, <{name}> is all that can be there: correct it")
     found = {a.name: a.value for a in element.attributes.values() if a.namespaceURI != XMLNS}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What libvirtd notes in /run/libvirt, read there because a hook that asks libvirtd itself waits for ever.
+"""What libvirtd notes in /run/libvirt. A hook reads it there, because a hook that asks libvirtd waits for ever.
 
-The files are libvirt's own affair, though they have not moved in years. Without them every answer is no.
+The files are no API of libvirt's, but have not moved in years. Where there is no file, the answer is no.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DIRECTORY = "/run/libvirt"
 def has_port(network: str, uuid: str) -> bool:
     """Given a network's name and a port's uuid, return whether libvirt has granted the port and not taken it back.
 
-    The file comes after the port-created hook has returned, and goes after port-deleted has.
+    libvirt writes the file after the port-created hook has returned, and removes it after port-deleted has.
     Source: libvirt, src/conf/virnetworkobj.c, virNetworkObjGetPortStatusDir().
     """
     return _is_file_name(network) and os.path.exists(f"{DIRECTORY}/network/{network}/ports/{uuid}.xml")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What the kernel says of interfaces in /sys/class/net: cheap enough to ask while libvirtd waits.
+"""What the kernel says of interfaces in /sys/class/net, cheap enough to read while libvirtd waits.
 
-It knows no VLANs: those, and all changes, are bridge.py's.
+There are no VLANs in /sys: bridge.py reads and changes those.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def master(interface: str) -> str:
 
 def _read(path: str) -> str:
     try:
-        descriptor = os.open(f"{NET}/{path}", os.O_RDONLY)  # open() asks the kernel four times as much
-    except OSError:  # it went away meanwhile
+        descriptor = os.open(f"{NET}/{path}", os.O_RDONLY)  # open() makes four times as many system calls
+    except OSError:  # the interface went away meanwhile
         return ""
     try:
         return os.read(descriptor, 4096).decode("ascii").strip()  # source: Linux, sysfs.rst: a page at most

@@ -26,7 +26,7 @@ def of_new_bridge_port(default_pvid: int) -> Vlans:
 
 
 def every(default_pvid: int) -> Vlans:
-    """Given a bridge's default PVID (0: none), return a trunk of every VID, the default one native."""
+    """Given a bridge's default PVID (0: none), return the VLANs of a trunk of every VID, the default PVID native."""
     return {vid: ACCESS if vid == default_pvid else "" for vid in range(VID_MIN, VID_MAX + 1)}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A port's wanted VLANs: from the name of its portgroup, and what its bridge can do. Pure: reads only its arguments."""
+"""A port's wanted VLANs, decided from the name of its portgroup and what its bridge can do. Pure."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def resolve(port: Port, network: Network, default_pvid: int) -> Vlans:
 
 
 def _vlan_lists(network: Network) -> dict[str, Element]:
-    """Given a network, return the portgroups that its <metadata> gives VLANs; raise HookError if that is wrong."""
+    """Given a network, return the portgroups that its <metadata> gives VLANs; raise HookError if those are wrong."""
     try:
         return vlan_lists(network.metadata)
     except HookError as error:
@@ -109,9 +109,9 @@ def _listed(portgroup: Element, with_vid: list[str], network: Network) -> Vlans:
 
 
 def _candidates(group: str, portgroups: list[str]) -> list[str]:
-    """Given what a domain wrote and the portgroups defined, return those that it can mean.
+    """Given the name in a domain's XML and the portgroups of the network, return those that the name can mean.
 
-    The whole name is libvirt's own meaning, so it comes before NAME-VID, unless it names no VID itself.
+    A portgroup of exactly this name is what libvirt means, so it comes first. If it has a VID, it is the only one.
     """
     short = [name for name in portgroups if name.rpartition("-")[0] == group and "-" in name]
     if group not in portgroups:
@@ -120,9 +120,9 @@ def _candidates(group: str, portgroups: list[str]) -> list[str]:
 
 
 def _vid_suffix(name: str) -> str:
-    """Given a portgroup's name, return what stands behind its last dash if that begins as a number does, else "".
+    """Given a portgroup's name, return what stands behind its last dash if that begins with a digit, else "".
 
-    `bandwidth` and `my-net` have none; `lab-46` has one, and so has the mistyped `lab-4O`.
+    `bandwidth` and `my-net` have no VID; `lab-46` has one, and so has the mistyped `lab-4O`.
     """
     _, dash, suffix = name.rpartition("-")
     return suffix if dash and suffix[:1].isdigit() else ""

@@ -52,7 +52,7 @@ REFUSED = {"wanted": None, "reason": "network lan defines no portgroup 'x'", "re
         (nic(current={46: ""}), "wrong", "has 46 instead of 46 pvid untagged on br0: libvirt-vlan sync web"),
         (nic(current=access(1), vm="a b"), "wrong", "has 1 pvid untagged instead of 46 pvid untagged on br0: "
          "libvirt-vlan sync 'a b'"),  # to be pasted
-        (nic(current=None), "no tap", "vnet0 is not on br0: libvirt-vlan sync web puts it back"),
+        (nic(current=None), "not on bridge", "vnet0 is not on br0: libvirt-vlan sync web puts it back"),
         (nic(**LEFT_ALONE, current=access(1)), "left alone", ""),
         (nic(**REFUSED), "refused", "network lan defines no portgroup 'x'"),
     ],

@@ -17,24 +17,26 @@ from . import installation, verdicts
 from .inventory import NicState, bridges, planned_nics, running_nics
 from .table import to_json, to_table
 
-ALL_RIGHT, NOT_RIGHT, CANNOT_LOOK = 0, 1, 2
+NO_PROBLEM, PROBLEM, UNKNOWN = 0, 1, 2
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; man/libvirt-vlan.8 says the same."""
     top = argparse.ArgumentParser(
         prog="libvirt-vlan",
-        description="Show, check and mend the VLANs of running VMs' ports on VLAN-aware bridges.",
-        epilog="Exit status: 0 all right, 1 something is not right, 2 could not look.",
+        description="Show, check and repair the VLANs of running VMs on VLAN-aware bridges.",
+        epilog="Exit status: 0 no problem, 1 there is a problem, 2 could not find out.",
     )
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
-    show = verbs.add_parser("show", help="one line for each NIC of every running VM")
-    show.add_argument("--json", action="store_true", help="for programs")
-    verbs.add_parser("check", help="only what is not right, and exit 1 if anything is not")
-    sync = verbs.add_parser("sync", help="make running ports right, and print the commands typed")
-    sync.add_argument("--dry-run", action="store_true", help="print the commands only")
+    show = verbs.add_parser("show", help="print a line for each NIC of every running VM")
+    show.add_argument("--json", action="store_true", help="print JSON, for programs")
+    verbs.add_parser("check", help="print only problems, and exit 1 if there is one")
+    sync = verbs.add_parser("sync", help="set the wanted VLANs of running VMs, and print the commands typed")
+    sync.add_argument("--dry-run", action="store_true", help="print the commands, and type none")
     sync.add_argument("vm", nargs="*", metavar="VM", help="name or uuid of a running VM (default: all)")
-    plan = verbs.add_parser("plan", help="what each NIC of a VM would get at its next start, or why not")
+    plan = verbs.add_parser(
+        "plan", help="print what each NIC of a VM would get at its next start, or why it would be refused"
+    )
     plan.add_argument("vm", metavar="VM", help="name or uuid of a defined VM")
     return top
 
@@ -52,12 +54,12 @@ def main(arguments: list[str]) -> int:
         sys.stdout.flush()
     except HookError as error:
         _complain(str(error))
-        return CANNOT_LOOK
+        return UNKNOWN
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
         if not isinstance(error, BrokenPipeError):  # the reader closed the pipe, e.g. head
             _complain(f"{error.filename or 'standard output'}: {error.strerror}")
-        return CANNOT_LOOK
+        return UNKNOWN
     return status
 
 
@@ -65,7 +67,7 @@ def _show(options: argparse.Namespace) -> int:
     nics = _running()
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(to_json(nics) if options.json else to_table(nics, colour))
-    return ALL_RIGHT
+    return NO_PROBLEM
 
 
 def _check(_: argparse.Namespace) -> int:
@@ -74,7 +76,7 @@ def _check(_: argparse.Namespace) -> int:
     wrong = [*verdicts.problems(nics, used), *installation.problems()]
     for line in [*wrong, *(f"note: {note}" for note in verdicts.notes(nics, used))]:
         print(log.one_line(line))
-    return NOT_RIGHT if wrong else ALL_RIGHT
+    return PROBLEM if wrong else NO_PROBLEM
 
 
 def _sync(options: argparse.Namespace) -> int:
@@ -82,19 +84,19 @@ def _sync(options: argparse.Namespace) -> int:
     unknown = [vm for vm in options.vm if not any(vm in _names(nic) for nic in nics)]
     if unknown:
         raise HookError(f"no running VM with a NIC is called {unknown[0]}: libvirt-vlan show names them")
-    status = ALL_RIGHT
+    status = NO_PROBLEM
     for nic in nics:
         if options.vm and not _names(nic).intersection(options.vm):
             continue
         try:
-            _make_right(nic, options.dry_run)
+            _set_vlans(nic, options.dry_run)
         except HookError as error:
             _complain(f"{verdicts.subject(nic)}: {error}")
-            status = NOT_RIGHT
+            status = PROBLEM
     return status
 
 
-def _make_right(nic: NicState, dry_run: bool) -> None:
+def _set_vlans(nic: NicState, dry_run: bool) -> None:
     """Type what leads to the NIC's wanted VLANs and print that, or print it only. Raises HookError if that fails."""
     if nic.refused:
         raise HookError(nic.reason)
@@ -142,7 +144,7 @@ def _plan(options: argparse.Namespace) -> int:
         else:
             says = f"{'refused' if nic.refused else 'left alone'}: {nic.reason}"
         print(log.one_line(f"{verdicts.subject(nic)}: {says}"))
-    return NOT_RIGHT if any(nic.refused for nic in nics) else ALL_RIGHT
+    return PROBLEM if any(nic.refused for nic in nics) else NO_PROBLEM
 
 
 _VERBS = {"show": _show, "check": _check, "sync": _sync, "plan": _plan}

@@ -10,7 +10,7 @@ from ..vlans import VID_MAX, Vlans, to_text
 from ..wanted import EVERY_VID
 from .inventory import MADE_PLAIN, BridgeState, NicState
 
-RIGHT, WRONG, LEFT_ALONE, REFUSED, NO_TAP = "right", "wrong", "left alone", "refused", "no tap"
+RIGHT, WRONG, LEFT_ALONE, REFUSED, NOT_ON_BRIDGE = "right", "wrong", "left alone", "refused", "not on bridge"
 
 
 def verdict(nic: NicState) -> str:
@@ -20,7 +20,7 @@ def verdict(nic: NicState) -> str:
     if nic.wanted is None:
         return LEFT_ALONE
     if nic.current is None:
-        return NO_TAP
+        return NOT_ON_BRIDGE
     return RIGHT if nic.current == nic.wanted else WRONG
 
 
@@ -37,7 +37,7 @@ def problem(nic: NicState) -> str:
         assert nic.current is not None
         assert nic.wanted is not None
         return f"has {to_text(nic.current)} instead of {to_text(nic.wanted)} on {nic.port.bridge}: {sync}"
-    if word == NO_TAP:
+    if word == NOT_ON_BRIDGE:
         return f"{nic.tap} is not on {nic.port.bridge}: {sync} puts it back"
     return nic.reason if word == REFUSED else ""
 
