@@ -39,7 +39,7 @@ def vlan_lists(metadata: Element | None) -> dict[str, Element]:
 
 
 def vlans_in(portgroup: Element) -> Vlans:
-    """Given a portgroup of the <metadata>, return its VLANs; raise HookError, naming the element, if that is unclear."""
+    """Given a portgroup of the <metadata>, return its VLANs; raise HookError, naming the element, if it is unclear."""
     place = _named(portgroup.getAttribute("name"))
     elements = children(portgroup)
     for element in elements:

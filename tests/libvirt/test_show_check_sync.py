@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: MIT
+"""libvirt-vlan show, check and sync: one VM under a real libvirtd, spoiled in one way per test."""
+
+import contextlib
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import (
+    BRIDGE,
+    LIBVIRT,
+    TICKETS,
+    eventually_settled,
+    nic,
+    start_libvirtd,
+    tap_of,
+    undefine_network,
+    virsh,
+)
+from iproute import ACCESS, bridge, eventually, ip, vlans
+from libvirt_vlan import (
+    GROUPS,
+    MACS,
+    NETWORK_HOOK,
+    QEMU_HOOK,
+    TRUNK,
+    check,
+    define_network,
+    notes_aside,
+    tool,
+    verdicts,
+)
+
+DEFAULT = {1: ACCESS}
+RIGHT = {
+    "server": {3: ACCESS},
+    "zerotier": {46: ACCESS},
+    "lab": TRUNK,
+    "all": {1: ACCESS, **dict.fromkeys(range(2, 4095), ())},
+    None: DEFAULT,
+}
+
+
+@pytest.fixture(scope="module")
+def web(libvirtd):
+    """Give the taps, by portgroup, of one VM with a NIC in each kind of portgroup: starting a VM takes a while here."""
+    start_libvirtd()  # other tests install the hooks anew, and check tells that libvirtd is older than the hooks
+    define_network()
+    nics = "".join(nic(mac, group) for group, mac in MACS.items())
+    xml = (
+        "<domain type='qemu'><name>web</name><memory unit='MiB'>16</memory>"
+        "<os><type arch='armv7l' machine='virt'>hvm</type></os>"
+        f"<devices>{nics}<memballoon model='none'/></devices></domain>"
+    )
+    virsh("define", "/dev/stdin", stdin=xml)
+    virsh("start", "--paused", "web")
+    yield {group: tap_of("web", mac) for group, mac in MACS.items()}
+    subprocess.run([*LIBVIRT, "destroy", "web"], check=False, capture_output=True)
+    virsh("undefine", "web")
+    undefine_network()
+
+
+@pytest.fixture
+def taps(web):
+    """Give the VM's taps, all of them right, whatever the test before has left."""
+    eventually_settled()
+    tool("sync")
+    assert state(web) == RIGHT
+    return web
+
+
+def state(taps):
+    return {group: vlans(tap) for group, tap in taps.items()}
+
+
+def spoil(taps):
+    """Wipe one tap, half-wipe another, leave a third in VLANs that it once had."""
+    bridge("vlan", "del", "dev", taps["server"], "vid", "3")
+    bridge("vlan", "del", "dev", taps["lab"], "vid", "30-35")
+    bridge("vlan", "add", "dev", taps["zerotier"], "vid", "1", "pvid", "untagged")
+    bridge("vlan", "add", "dev", taps["zerotier"], "vid", "99")
+
+
+def test_taps_that_are_right_are_shown_so_and_are_no_problem(taps):
+    _, out, _ = tool("show")
+    mac, tap = MACS["zerotier"], taps["zerotier"]
+    assert out[0].split() == ["VM", "MAC", "TAP", "BRIDGE", "NETWORK", "GROUP", "WANTED", "CURRENT", "VERDICT"]
+    assert out[2].split() == ["web", mac, tap, "br0", "br0", "zerotier", "46PU", "46PU", "right"]
+    assert len(out) == 1 + len(GROUPS)
+    status, out, err = tool("check")
+    assert (status, notes_aside(out), err) == (0, [], [])
+    assert [line for line in out if line.startswith("note: br0: in VLAN 1 without a portgroup: web")]
+    assert tool("sync") == (0, [], [])
+
+
+def test_spoiled_taps_are_found(taps):
+    spoil(taps)
+    assert verdicts() == {None: "left alone", "all": "right", **dict.fromkeys(("server", "zerotier", "lab"), "wrong")}
+    assert check() == [
+        f"web {MACS['server']} {taps['server']} server: has none instead of 3 pvid untagged on br0: "
+        "libvirt-vlan sync web",
+        f"web {MACS['zerotier']} {taps['zerotier']} zerotier: has 1 pvid untagged, 46 untagged, 99 instead of "
+        "46 pvid untagged on br0: libvirt-vlan sync web",
+        f"web {MACS['lab']} {taps['lab']} lab: has 10 pvid untagged, 20, 36-40 instead of "
+        "10 pvid untagged, 20, 30-40 on br0: libvirt-vlan sync web",
+    ]
+
+
+def test_a_dry_run_changes_nothing_and_prints_what_repairs_all(taps):
+    spoil(taps)
+    spoiled = state(taps)
+    status, typed, err = tool("sync", "--dry-run")
+    assert (status, err, state(taps)) == (0, [], spoiled)
+    assert typed[0] == f"bridge vlan add dev {taps['server']} vid 3 pvid untagged master"
+    assert all(line.startswith("bridge vlan ") for line in typed)
+    subprocess.run(["sh", "-eu"], input="\n".join(typed), text=True, check=True)
+    assert state(taps) == RIGHT
+
+
+def test_sync_types_what_the_dry_run_prints(taps):
+    spoil(taps)
+    _, typed, _ = tool("sync", "--dry-run")
+    assert tool("sync", "web") == (0, typed, [])
+    assert state(taps) == RIGHT
+    assert tool("sync") == (0, [], [])
+
+
+def test_sync_of_a_vm_that_does_not_run_changes_nothing(taps):
+    spoil(taps)
+    spoiled = state(taps)
+    assert tool("sync", "web", "no such VM") == (
+        2, [], ["libvirt-vlan: no running VM with a NIC is called no such VM: libvirt-vlan show names them"],
+    )  # fmt: skip
+    assert state(taps) == spoiled
+
+
+def test_a_nic_that_libvirt_has_made_plain_is_found(taps):
+    tap = taps["zerotier"]
+    try:
+        virsh("domif-setlink", "web", tap, "down")
+        eventually(lambda: vlans(tap) == {46: ACCESS})
+        (line,) = check()
+        assert f"{tap} zerotier: libvirt has made it a plain bridge NIC, as virsh domif-setlink does: " in line
+        assert verdicts()["zerotier"] == "right"
+        for ticket in TICKETS.glob("*.released"):  # as if that had been before the hooks were there
+            ticket.unlink()
+        (line,) = check()
+        assert f"{tap} -: libvirt has made it a plain bridge NIC" in line
+    finally:
+        virsh("update-device", "web", "/dev/stdin", "--live", stdin=nic(MACS["zerotier"], "zerotier"))
+    eventually(lambda: vlans(tap) == {46: ACCESS})
+    assert check() == []
+
+
+@contextlib.contextmanager
+def uplink(vids):
+    """Have an uplink that carries these VLANs and the default one."""
+    ip("link", "add", "eth9", "type", "dummy")
+    ip("link", "set", "eth9", "master", BRIDGE)
+    bridge("vlan", "add", "dev", "eth9", "vid", vids)
+    try:
+        yield
+    finally:
+        ip("link", "del", "eth9")
+
+
+def test_vlans_that_no_uplink_carries_are_found(taps):
+    with uplink("20"):
+        assert check() == [
+            "br0: no uplink (eth9) carries VLAN 3, 10, 30-40, 46 of web: bridge vlan add dev eth9 vid VID master "
+            "for each that is to leave this host"
+        ]
+        for vids in ("3", "10", "30-40", "46"):
+            bridge("vlan", "add", "dev", "eth9", "vid", vids)
+        assert check() == []
+
+
+def test_a_bridge_that_does_not_filter_vlans_is_found_once(taps):
+    """Once for the bridge, not again for each NIC on it, also not for one that libvirt has just announced anew."""
+    virsh("domif-setlink", "web", taps["zerotier"], "down")
+    virsh("update-device", "web", "/dev/stdin", "--live", stdin=nic(MACS["zerotier"], "zerotier"))
+    ip("link", "set", BRIDGE, "type", "bridge", "vlan_filtering", "0")
+    try:
+        found = check()
+    finally:
+        ip("link", "set", BRIDGE, "type", "bridge", "vlan_filtering", "1")
+    assert [line for line in found if "filter" in line] == [
+        "bridge br0 does not filter VLANs: turn that on with ip link set dev br0 type bridge vlan_filtering 1"
+    ]
+
+
+def test_hooks_that_cannot_be_called_or_trusted_are_found(taps):
+    NETWORK_HOOK.chmod(0o666)
+    QEMU_HOOK.rename("/tmp/qemu")
+    try:
+        assert check() == [
+            f"{NETWORK_HOOK} runs as root, and others can change it: chown root:root {NETWORK_HOOK} && "
+            f"chmod go-w {NETWORK_HOOK}",
+            f"{NETWORK_HOOK} is not executable, so libvirt passes it over: chmod 755 {NETWORK_HOOK}",
+            f"{NETWORK_HOOK} was installed or changed after libvirtd started, which may not know it: "
+            "systemctl restart libvirtd",
+            f"{QEMU_HOOK} is not there, or is another's: install the hooks with make install",
+        ]
+    finally:
+        NETWORK_HOOK.chmod(0o755)
+        os.rename("/tmp/qemu", QEMU_HOOK)
+        start_libvirtd()
+
+
+def test_a_tap_that_is_off_its_bridge_is_found_and_put_back(taps):
+    tap = taps["server"]
+    ip("link", "set", tap, "nomaster")
+    assert check() == [f"web {MACS['server']} {tap} server: {tap} is not on br0: libvirt-vlan sync web puts it back"]
+    link = f"ip link set dev {tap}"
+    typed = [
+        f"{link} down",
+        f"{link} master br0",
+        f"bridge vlan del dev {tap} vid 1 master",
+        f"bridge vlan add dev {tap} vid 3 pvid untagged master",
+        f"{link} up",
+    ]
+    assert tool("sync", "--dry-run") == (0, typed, [])
+    assert tool("sync") == (0, typed, [])
+    assert vlans(tap) == {3: ACCESS}
+
+
+def test_a_tap_that_could_not_be_put_back_is_by_the_next_sync(taps, tmp_path):
+    tap = taps["server"]
+    ip("link", "set", tap, "nomaster")
+    program = tmp_path / "bridge"
+    program.write_text('#!/bin/sh\ncase "$*" in *-batch*) exit 1;; esac\nexec /usr/sbin/bridge "$@"\n')
+    program.chmod(0o755)
+    status, _, (line,) = tool("sync", env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert (status, line.partition(": ")[2].startswith(f"web {MACS['server']} {tap} server: ")) == (1, True)
+    assert not Path(f"/sys/class/net/{tap}/master").exists()
+
+    status, typed, _ = tool("sync")
+    assert (status, typed[-1]) == (0, f"ip link set dev {tap} up")
+    assert vlans(tap) == {3: ACCESS}
