@@ -8,6 +8,7 @@ HOOKS = network qemu
 TARGET = $(DESTDIR)$(HOOKS_DIR)
 TOOL = $(DESTDIR)/usr/local/sbin/libvirt-vlan
 DIST = dist
+LIB = $(TARGET)/lib
 MAN_PAGE = $(DESTDIR)/usr/local/share/man/man8/libvirt-vlan.8
 
 # A file is ours if it imports our main program.
@@ -22,40 +23,62 @@ help:
 	@echo 'sh tests/check  run all tests (as root)'
 
 install:
-	install -d -m 755 '$(TARGET)' '$(TARGET)/lib'
-	rm -rf '$(TARGET)/lib/libvirt_hooks'
-	install -d -m 755 '$(TARGET)/lib/libvirt_hooks'
-	install -d -m 755 '$(TARGET)/lib/libvirt_hooks/tool'
-	install -m 644 lib/libvirt_hooks/*.py '$(TARGET)/lib/libvirt_hooks'
-	install -m 644 lib/libvirt_hooks/tool/*.py '$(TARGET)/lib/libvirt_hooks/tool'
-	umask 022 && $(PYTHON) -m compileall -q -d '$(HOOKS_DIR)/lib/libvirt_hooks' '$(TARGET)/lib/libvirt_hooks'
+	install -d -m 755 '$(TARGET)' '$(LIB)'
+	@$(install_lib)
 	@$(foreach hook,$(HOOKS),$(call install_hook,$(hook)))
 	install -D -m 755 sbin/libvirt-vlan '$(TOOL)'
 	install -D -m 644 man/libvirt-vlan.8 '$(MAN_PAGE)'
 	@$(PYTHON) -I -c 'import defusedxml, sh, tenacity' 2>/dev/null || \
 		echo 'Missing: apt install python3-defusedxml python3-sh python3-tenacity (or dnf install the same)'
-	@if systemctl -q is-active virtnetworkd.service virtnetworkd.socket 2>/dev/null; \
-	then echo 'Now: systemctl restart virtnetworkd virtqemud'; \
-	else echo 'Now: systemctl restart libvirtd'; fi
+	@$(say_restart)
 
 uninstall:
 	@$(foreach hook,$(HOOKS),$(call uninstall_hook,$(hook)))
 	rm -f '$(TOOL)' '$(MAN_PAGE)'
-	rm -rf '$(TARGET)/lib/libvirt_hooks'
-	@rmdir '$(TARGET)/lib' 2>/dev/null || true
+	rm -rf '$(LIB)/libvirt_hooks' '$(LIB)/libvirt_hooks-1' '$(LIB)/libvirt_hooks-2'
+	@rmdir '$(LIB)' 2>/dev/null || true
+	@echo 'Running VMs keep their VLANs. Saved definitions stay in /var/backups/libvirt; they hold passwords.'
+	@$(say_restart)
 
 # A set's order, which is random, would be in the compiled code.
 dist:
 	PYTHONHASHSEED=0 $(PYTHON) onefile/build.py '$(DIST)'
 
+define say_restart
+if systemctl -q is-active virtnetworkd.service virtnetworkd.socket 2>/dev/null; \
+then echo 'Now: systemctl restart virtnetworkd virtqemud'; \
+else echo 'Now: systemctl restart libvirtd'; fi
+endef
+
+# libvirt can call a hook at any time. So libvirt_hooks is a link to one of two directories, and is replaced in one step:
+# a hook that has started goes on with the directory that it found, which stays until the next install.
+define install_lib
+set -e; umask 022; new=libvirt_hooks-1; old=libvirt_hooks-2; \
+if [ "$$(readlink '$(LIB)/libvirt_hooks')" = "$$new/libvirt_hooks" ]; then old=$$new; new=libvirt_hooks-2; fi; \
+rm -rf '$(LIB)/'"$$new"; \
+(cd lib && find libvirt_hooks -name '*.py' | xargs -I '{}' install -D -m 644 '{}' '$(LIB)/'"$$new"'/{}'); \
+$(PYTHON) -m compileall -q -d '$(HOOKS_DIR)/lib/libvirt_hooks' '$(LIB)/'"$$new"/libvirt_hooks; \
+ln -sfnT "$$new"/libvirt_hooks '$(LIB)/libvirt_hooks.new'; \
+if [ -d '$(LIB)/libvirt_hooks' ] && [ ! -L '$(LIB)/libvirt_hooks' ]; then \
+	rm -rf '$(LIB)/'"$$old"; \
+	cd '$(LIB)' && $(PYTHON) -I -c 'import os, sys; [os.rename(*two) for two in (sys.argv[1:3], sys.argv[3:])]' \
+		libvirt_hooks "$$old" libvirt_hooks.new libvirt_hooks; \
+else \
+	mv -f -T '$(LIB)/libvirt_hooks.new' '$(LIB)/libvirt_hooks'; \
+fi
+endef
+
+# Given a file and where it is to be: never half of it, and nothing but hooks in NAME.d, where libvirt runs all there is.
+replace = install -m 755 '$(1)' '$(TARGET)/.libvirt-hooks.new' && mv -f -T '$(TARGET)/.libvirt-hooks.new' '$(2)'
+
 # Another's hook of that name stays: libvirt (6.5 or later) runs those in NAME.d after it.
 define install_hook
 if [ -e '$(TARGET)/$(1)' ] && ! $(call ours,$(1),$(TARGET)/$(1)); then \
 	echo '$(TARGET)/$(1) is not ours and stays: installed as $(TARGET)/$(1).d/50-vlan, for libvirt 6.5 or later'; \
-	install -d -m 755 '$(TARGET)/$(1).d' && install -m 755 'hooks/$(1)' '$(TARGET)/$(1).d/50-vlan'; \
+	install -d -m 755 '$(TARGET)/$(1).d' && $(call replace,hooks/$(1),$(TARGET)/$(1).d/50-vlan); \
 else \
 	echo 'installed $(TARGET)/$(1)'; \
-	install -m 755 'hooks/$(1)' '$(TARGET)/$(1)'; \
+	$(call replace,hooks/$(1),$(TARGET)/$(1)); \
 	rm -f '$(TARGET)/$(1).d/50-vlan'; \
 fi || exit;
 endef

@@ -2,12 +2,14 @@
 """make install and make uninstall, into a directory that stands for /."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
+MODULES = list(REPOSITORY.glob("lib/libvirt_hooks/**/*.py"))
 FOREIGN = "#!/bin/sh\nexit 0\n"
 
 
@@ -32,9 +34,11 @@ def below(directory):
 def test_the_hooks_their_lib_the_tool_and_its_man_page_are_installed(tmp_path, hooks):
     said = make("install", tmp_path)
 
-    modules = [str(file.relative_to(REPOSITORY)) for file in REPOSITORY.glob("lib/libvirt_hooks/**/*.py")]
-    directories = ["lib", "lib/libvirt_hooks", "lib/libvirt_hooks/tool"]
-    assert below(hooks) == sorted([*directories, *modules, "network", "qemu"])
+    ours = "lib/libvirt_hooks-1/libvirt_hooks"
+    modules = [file.relative_to(REPOSITORY / "lib/libvirt_hooks") for file in MODULES]
+    directories = ["lib", "lib/libvirt_hooks", "lib/libvirt_hooks-1", ours, f"{ours}/tool"]
+    assert below(hooks) == sorted([*directories, *(f"{ours}/{name}" for name in modules), "network", "qemu"])
+    assert all((hooks / "lib/libvirt_hooks" / name).is_file() for name in modules)
     assert below(tmp_path / "usr") == [
         "local", "local/sbin", "local/sbin/libvirt-vlan",
         "local/share", "local/share/man", "local/share/man/man8", "local/share/man/man8/libvirt-vlan.8",
@@ -104,3 +108,39 @@ def test_an_upgrade_leaves_no_module_of_the_older_release(tmp_path, hooks):
     make("install", tmp_path)
 
     assert not (hooks / "lib/libvirt_hooks/old.py").exists()
+
+
+def test_what_a_hook_has_found_stays_until_the_next_install_but_one(tmp_path, hooks):
+    make("install", tmp_path)
+    found = (hooks / "lib/libvirt_hooks").resolve()
+    (found / "old.py").touch()
+    make("install", tmp_path)
+    assert (found / "old.py").exists()
+    make("install", tmp_path)
+
+    assert not (found / "old.py").exists()
+    assert len(list((hooks / "lib").iterdir())) == 3  # the link, and one directory for each of two installs
+
+
+def test_a_copy_by_hand_is_upgraded_and_goes_with_the_next_install(tmp_path, hooks):
+    shutil.copytree(REPOSITORY / "lib", hooks / "lib")
+    (hooks / "lib/libvirt_hooks/old.py").touch()
+    (hooks / "lib/others.py").touch()
+    make("install", tmp_path)
+    assert (hooks / "lib/libvirt_hooks").is_symlink()
+    assert not (hooks / "lib/libvirt_hooks/old.py").exists()
+    assert len(list((hooks / "lib").rglob("old.py"))) == 1
+    make("install", tmp_path)
+    assert list((hooks / "lib").rglob("old.py")) == []
+    make("uninstall", tmp_path)
+
+    assert below(hooks) == ["lib", "lib/others.py"]
+
+
+def test_what_uninstalling_leaves_is_said(tmp_path, hooks):
+    make("install", tmp_path)
+    said = make("uninstall", tmp_path)
+
+    assert "Running VMs keep their VLANs" in said
+    assert "/var/backups/libvirt" in said
+    assert "systemctl restart " in said
