@@ -15,6 +15,7 @@ TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+OFF = "/run/libvirt-hooks.off"  # while this file is there, the hooks do nothing; hooks/* name it, too
 # a daemon started by hand gives its hooks a PATH without /usr/sbin, or none
 COMMAND_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -31,13 +32,16 @@ def run(
     operations has what to do with the XML on stdin, for each operation that the hook takes. may_stop() is given the
     operation and the XML, which need not be well-formed, and returns whether a failure may stop libvirt. What the
     operator must know begins with about.
-    A daemon of the user's own (qemu:///session) calls the same hooks without the right to change a bridge: nothing is
-    done then. Source: libvirt, docs/hooks.rst.
+    Nothing is done while the hooks are switched off. A daemon of the user's own (qemu:///session) calls the same hooks
+    without the right to change a bridge: nothing is done then either. Source: libvirt, docs/hooks.rst.
     """
     operation = arguments[1] if len(arguments) > 1 else ""
     if operation not in operations or os.geteuid() != 0:
         return 0
     set_up(f"libvirt-hook-{name}")
+    if os.path.exists(OFF):
+        log.warning(f"{arguments[0]}: {operation}: nothing done: switched off by libvirt-vlan off")
+        return 0
     xml = sys.stdin.buffer.read()
     try:
         operations[operation](xml)

@@ -13,7 +13,7 @@ from .. import HookError, bridge, hook, log, sysfs, tickets
 from ..taps import set_vlans_now
 from ..vlans import changes, of_new_bridge_port, to_text
 from ..wanted import check_bridge
-from . import installation, verdicts
+from . import installation, verdicts, virsh
 from .inventory import NicState, bridges, planned_nics, running_nics
 from .table import to_json, to_table
 
@@ -38,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
         "plan", help="print what each NIC of a VM would get at its next start, or why it would be refused"
     )
     plan.add_argument("vm", metavar="VM", help="name or uuid of a defined VM")
+    verbs.add_parser("off", help="switch the hooks off, until libvirt-vlan on or the next boot")
+    verbs.add_parser("on", help="switch the hooks on again, and print what libvirt-vlan sync would type")
     return top
 
 
@@ -61,6 +63,27 @@ def main(arguments: list[str]) -> int:
             _complain(f"{error.filename or 'standard output'}: {error.strerror}")
         return UNKNOWN
     return status
+
+
+def _off(_: argparse.Namespace) -> int:
+    """Switch the hooks off, then name the VMs that this concerns: the file comes first, whatever libvirt answers."""
+    os.close(os.open(hook.OFF, os.O_WRONLY | os.O_CREAT, 0o600))
+    print("the hooks are switched off until libvirt-vlan on, or until the next boot")
+    for uuid in virsh.defined():
+        concerned = [nic for nic in planned_nics(uuid) if nic.wanted is not None or nic.refused]
+        for nic in concerned:
+            print(log.one_line(f"{verdicts.subject(nic)}: will start in the default VLAN of its bridge"))
+    return NO_PROBLEM
+
+
+def _on(_: argparse.Namespace) -> int:
+    try:
+        os.unlink(hook.OFF)
+        print("the hooks are switched on")
+    except FileNotFoundError:
+        print("the hooks were not switched off")
+    print("libvirt-vlan sync would type:")
+    return _sync(argparse.Namespace(vm=[], dry_run=True))
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -147,7 +170,7 @@ def _plan(options: argparse.Namespace) -> int:
     return PROBLEM if any(nic.refused for nic in nics) else NO_PROBLEM
 
 
-_VERBS = {"show": _show, "check": _check, "sync": _sync, "plan": _plan}
+_VERBS = {"show": _show, "check": _check, "sync": _sync, "plan": _plan, "off": _off, "on": _on}
 
 
 def _running() -> list[NicState]:

@@ -8,6 +8,8 @@ import stat
 import time
 from pathlib import Path
 
+from ..hook import OFF
+
 HOOKS = Path("/etc/libvirt/hooks")
 PROC = Path("/proc")
 DAEMONS = {"network": ("virtnetworkd", "libvirtd"), "qemu": ("virtqemud", "libvirtd")}  # which runs which hook
@@ -15,7 +17,7 @@ DAEMONS = {"network": ("virtnetworkd", "libvirtd"), "qemu": ("virtqemud", "libvi
 
 def problems() -> list[str]:
     """Return what keeps libvirt from calling the hooks, or lets others than root change them, a line each."""
-    lines = []
+    lines = ["the hooks are switched off: libvirt-vlan on switches them on again"] if os.path.exists(OFF) else []
     for hook, daemons in DAEMONS.items():
         files = _ours(hook)
         if not files:
