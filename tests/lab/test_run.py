@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""The lab itself, from outside: exit statuses, and a second boot only for a kernel that has died."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).with_name("run")
+PANIC = "echo c >/proc/sysrq-trigger; sleep 60"
+AGAIN = "booting again, and running the command again, once"
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """Give lab(shell, *options), which runs shell commands in the lab; the file `runs` there gets a line each time."""
+
+    def run(shell, *options):
+        command = ["sh", "-c", f"echo >>{tmp_path}/runs; sync; {shell}"]
+        done = subprocess.run(
+            [RUN, "--memory", "256M", "--share", tmp_path, *options, "--", *command],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done, len((tmp_path / "runs").read_text())
+
+    return run
+
+
+@pytest.mark.parametrize("status", [0, 1, 5, 125])
+def test_a_command_runs_once_and_its_status_comes_out(lab, status):
+    done, runs = lab(f"echo out; exit {status}")
+
+    assert (done.returncode, done.stdout, done.stderr, runs) == (status, "out\n", "", 1)
+
+
+def test_a_kernel_that_dies_is_booted_again_and_the_command_run_again(lab, tmp_path):
+    done, runs = lab(f"[ $(wc -l <{tmp_path}/runs) = 2 ] || {{ {PANIC}; }}; exit 7")
+
+    assert (done.returncode, runs) == (7, 2)
+    assert done.stderr.count(AGAIN) == 1
+    assert "panic" in done.stderr
+
+
+def test_a_kernel_that_dies_twice_is_the_labs_failure(lab):
+    done, runs = lab(PANIC)
+
+    assert (done.returncode, runs) == (125, 2)
+    assert done.stderr.count(AGAIN) == 1
+
+
+def test_a_command_that_takes_too_long_is_not_run_again(lab):
+    done, runs = lab("sleep 60", "--timeout", "8")
+
+    assert (done.returncode, runs) == (125, 1)
+    assert done.stderr == "lab: the command took longer than --timeout allows, and was ended\n"
