@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""Run tox's environments side by side, and tell where that is: for tests/check.
+
+    tests/everything.py TOX ENVIRONMENT...
+
+A line when each environment begins and ends; the whole output of one that fails; at the end the ten slowest tests.
+"""
+
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+AT_ONCE = 3  # a lab has one processor, and sleeps half of the time: three of them keep two processors busy
+SLOWEST = 10
+
+
+def run(tox, environment):
+    """Run one environment; return whether it has passed, and its output."""
+    say(f"{environment}: begins")
+    began = time.monotonic()
+    done = subprocess.run(
+        [tox, "run", "-e", environment], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="replace", check=False,
+    )  # fmt: skip
+    counts = ", ".join(re.findall(r"(?m)^=+ (.*(?:passed|failed|error).*) in [\d.]+s", done.stdout)) or "no tests"
+    word = "FAILED" if done.returncode else "passed"
+    if done.returncode:
+        say(done.stdout)
+    say(f"{environment}: {word} after {time.monotonic() - began:.0f} s: {counts}")
+    return done.returncode == 0, done.stdout
+
+
+def slowest(outputs):
+    """Given outputs of pytest, return the lines about the slowest tests, those first."""
+    lines = {line for output in outputs for line in re.findall(r"(?m)^[\d.]+s (?:call|setup|teardown) .*", output)}
+    return sorted(lines, key=lambda line: -float(line.partition("s ")[0]))[:SLOWEST]
+
+
+def total(verdict, outputs):
+    """Given "passed" or "failed" and outputs of pytest, return how many tests are that."""
+    summaries = [line for output in outputs for line in re.findall(r"(?m)^=+ .* in [\d.]+s.*", output)]
+    return sum(int(count) for line in summaries for count in re.findall(rf"(\d+) {verdict}", line))
+
+
+def say(text):
+    """Print a text at once: what runs side by side must not share a line."""
+    sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.flush()
+
+
+def main():
+    """Run all that the command line names; return 1 if one has failed."""
+    tox, *environments = sys.argv[1:]
+    began = time.monotonic()
+    with ThreadPoolExecutor(AT_ONCE) as executor:
+        results = list(executor.map(lambda environment: run(tox, environment), environments))
+    outputs = [output for _, output in results]
+    say("\n".join(["the slowest tests:", *slowest(outputs)]))
+    failed = [name for name, (passed, _) in zip(environments, results) if not passed]
+    say(f"all of it took {time.monotonic() - began:.0f} s; environments that failed: {', '.join(failed) or 'none'}")
+    say(f"{total('passed', outputs)} passed, {total('failed', outputs)} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
