@@ -35,11 +35,13 @@ restart:
 
 HOOKS_DIR = "/etc/libvirt/hooks"
 LIB = f"{HOOKS_DIR}/lib/libvirt_hooks"
+TURNS = (f"{LIB}-1", f"{LIB}-2")  # LIB is a link into one of them; what a hook has found there stays for one more run
 TOOL, MAN_PAGE = "/usr/local/sbin/libvirt-vlan", "/usr/local/share/man/man8/libvirt-vlan.8"
 # Where the files of a checkout's directories go, and their mode.
 PLACES = {
     "hooks": (HOOKS_DIR, 0o755),
     "lib/libvirt_hooks": (LIB, 0o644),
+    "lib/libvirt_hooks/tool": (f"{LIB}/tool", 0o644),
     "sbin": (os.path.dirname(TOOL), 0o755),
     "man": (os.path.dirname(MAN_PAGE), 0o644),
 }
@@ -129,21 +131,34 @@ def exchange_modules(module, wanted, changes):
     """Given what is wanted and what of it changes, have all modules be the wanted ones, at once."""
     if not any(path.startswith(LIB) for path in changes):
         return
-    new, old = f"{LIB}.new", f"{LIB}.old"
-    for directory in (new, old):  # of a run that was interrupted
-        shutil.rmtree(directory, ignore_errors=True)
     modules = {path: file for path, file in wanted.items() if path.startswith(LIB)}
-    for path, file in modules.items():
-        write(f"{new}/{os.path.basename(path)}", file)
-    if modules:
-        module.run_command([PYTHON, "-m", "compileall", "-q", "-d", LIB, new], check_rc=True)
-    if os.path.lexists(LIB):
-        os.rename(LIB, old)
-    if modules:
-        os.rename(new, LIB)
-    shutil.rmtree(old, ignore_errors=True)
     if not modules:
+        for path in (LIB, *TURNS):
+            remove_tree(path)
         remove_if_empty(os.path.dirname(LIB))
+        return
+    new, old = TURNS
+    if os.path.realpath(LIB).startswith(f"{os.path.realpath(new)}/"):
+        new, old = old, new
+    remove_tree(new)
+    package = f"{new}/{os.path.basename(LIB)}"
+    for path, file in modules.items():
+        write(f"{package}{path[len(LIB) :]}", file)
+    module.run_command([PYTHON, "-m", "compileall", "-q", "-d", LIB, package], check_rc=True)
+    link = f"{LIB}.new"
+    remove_tree(link)
+    os.symlink(os.path.relpath(package, os.path.dirname(LIB)), link)
+    if os.path.isdir(LIB) and not os.path.islink(LIB):  # copied by hand
+        remove_tree(old)
+        os.rename(LIB, old)
+    os.replace(link, LIB)
+
+
+def remove_tree(path):
+    """Given the path of a directory or a link, remove it if it is there."""
+    if os.path.islink(path):
+        os.unlink(path)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def change_others(changes):
@@ -164,7 +179,8 @@ def write(path, file):
     content, mode, owner = file
     directory, name = os.path.split(path)
     os.makedirs(directory, exist_ok=True)
-    new = f"{directory}/.{name}.new"
+    # beside NAME.d, not in it: libvirt runs all that is there
+    new = f"{HOOKS_DIR}/.{name}.new" if path in HOOK_FILES else f"{directory}/.{name}.new"
     with open(new, "w", encoding="utf-8") as out:
         out.write(content)
     os.chown(new, *owner)
@@ -180,7 +196,7 @@ def remove_if_empty(directory):
 
 def unsafe_directories():
     """Return the directories of the hooks that others than root can write."""
-    directories = [HOOKS_DIR, os.path.dirname(LIB), LIB, *(os.path.dirname(path) for path in HOOK_FILES)]
+    directories = [HOOKS_DIR, os.path.dirname(LIB), LIB, *TURNS, *(os.path.dirname(path) for path in HOOK_FILES)]
     there = [directory for directory in sorted(set(directories)) if os.path.isdir(directory)]
     return [directory for directory in there if os.stat(directory).st_uid != 0 or os.stat(directory).st_mode & 0o022]
 
