@@ -15,8 +15,13 @@ class HookError(Exception):
     """What the operator must know: one sentence that says what is wrong and what to do.
 
     Raised anywhere, caught once, in a hook's main(): there it becomes a log line, the line on stderr that libvirt
-    shows, and exit status 1.
+    shows, and exit status 1. refuses says that this VM must not start, whatever else is known of it.
     """
+
+    def __init__(self, message: str, refuses: bool = False) -> None:
+        """Given the sentence, and whether it is about a NIC that has wanted VLANs, be that error."""
+        super().__init__(message)
+        self.refuses = refuses
 
 
 def missing_package(name: str) -> str:

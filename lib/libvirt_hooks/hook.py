@@ -43,10 +43,11 @@ def run(
         log.warning(f"{arguments[0]}: {operation}: nothing done: switched off by libvirt-vlan off")
         return 0
     xml = sys.stdin.buffer.read()
+    refuses = False
     try:
         operations[operation](xml)
     except HookError as error:
-        sentence = str(error)
+        sentence, refuses = str(error), error.refuses
     except ImportError as error:
         sentence = missing_package(error.name or str(error))
     except Exception as error:
@@ -55,7 +56,7 @@ def run(
         return 0
     log.error(f"{about}{sentence}")
     print(log.one_line(f"{about}{sentence}"), file=sys.stderr)  # libvirt shows it to its user if the status is not 0
-    return 1 if may_stop(operation, xml) else 0
+    return 1 if refuses or may_stop(operation, xml) else 0
 
 
 def set_up(ident: str) -> None:

@@ -39,6 +39,7 @@ class Network(SimpleNamespace):
 
     name: str
     portgroups: list[str]
+    default_group: str  # the portgroup of the NICs that name none (default='yes'), "" if there is none
     metadata: Element | None
     port: Port | None
 
@@ -85,12 +86,18 @@ def parse_network(xml: bytes) -> Network:
     network, port = child(root, "network"), child(root, "networkport")
     if network is None:
         raise HookError("the XML on stdin has no <network>: only libvirt is to call this hook")
-    return Network(
-        name=text(network, "name"),
-        portgroups=[group.getAttribute("name") for group in children(network, "portgroup")],
-        metadata=child(network, "metadata"),
-        port=None if port is None else _port(port),
-    )
+    return _network(network, None if port is None else _port(port))
+
+
+def parse_network_state(xml: bytes, port: Port) -> Network:
+    """Given libvirtd's own note of a network that runs (<networkstatus>) and a port of it, return the network.
+
+    Raises HookError as parse_network() does.
+    """
+    network = child(parse(xml, "libvirtd's note of the network"), "network")
+    if network is None:
+        raise HookError("libvirtd's note of the network has no <network>: restart libvirtd or virtnetworkd")
+    return _network(network, port)
 
 
 def parse_domain(xml: bytes, origin: str = STDIN) -> Domain:
@@ -105,6 +112,21 @@ def parse_domain(xml: bytes, origin: str = STDIN) -> Domain:
         uuid=checked_uuid(text(root, "uuid")),
         runs=root.hasAttribute("id"),
         nics=[_nic(interface) for interface in children(devices, "interface")] if devices else [],
+    )
+
+
+def port_of(domain: Domain, nic: Nic) -> Port:
+    """Given a VM whose taps exist and one of its NICs, return the port that libvirt has told the network hook about."""
+    return Port(
+        uuid=nic.port_uuid,
+        vm=domain.name,
+        vm_uuid=domain.uuid,
+        mac=nic.mac,
+        group=nic.group,
+        plug="hostdev-pci" if nic.kind == "hostdev" else nic.kind,
+        bridge=nic.bridge,
+        has_vlan=nic.has_vlan,
+        has_virtualport=nic.has_virtualport,
     )
 
 
@@ -154,6 +176,18 @@ def checked_interface(name: str) -> str:
     if not _is_interface_name(name):
         raise HookError(f"'{name}' cannot be the name of an interface: correct <bridge name=…/> with virsh net-edit")
     return name
+
+
+def _network(element: Element, port: Port | None) -> Network:
+    portgroups = children(element, "portgroup")
+    defaults = [group.getAttribute("name") for group in portgroups if group.getAttribute("default") == "yes"]
+    return Network(
+        name=text(element, "name"),
+        portgroups=[group.getAttribute("name") for group in portgroups],
+        default_group="".join(defaults[:1]),  # libvirt refuses a network with two
+        metadata=child(element, "metadata"),
+        port=port,
+    )
 
 
 def _port(element: Element) -> Port:

@@ -39,5 +39,8 @@ def _save(xml: bytes) -> None:
 
 
 def _may_stop(operation: str, xml: bytes) -> bool:
-    """Only a port that names a portgroup may be refused."""
-    return operation == "port-created" and b"<group>" in xml
+    """Only a port that names a portgroup, or whose network has a default one, may be refused.
+
+    If the XML cannot be read, these words in it decide: rather no start than a start in the default VLAN.
+    """
+    return operation == "port-created" and (b"<group>" in xml or b"default='yes'" in xml)

@@ -15,7 +15,7 @@ from .hookdata import Port, parse_network, tap_address
 from .statefiles import has_port
 from .tickets import Ticket
 from .vlans import to_text
-from .wanted import wanted_vlans, why_left_alone
+from .wanted import shown_group, waits_for_restart, wanted_vlans, why_left_alone
 
 PACKAGES = ("sh", "tenacity")  # imported after the fork
 
@@ -29,10 +29,13 @@ def port_created(xml: bytes) -> None:
     address, bridge = tap_address(port.mac), port.bridge
     tap = next(iter(sysfs.taps_with(address, bridge)), "")
     known = _forget_gone_taps(tickets.of(bridge, address), tap, port)
-    subject = log.nic(port.vm, port.mac, tap, port.group)
+    group = shown_group(port, network)
+    subject = log.nic(port.vm, port.mac, tap, group)
 
     try:
         reason = why_left_alone(port, network)
+        if not reason and tap and not known:
+            reason = waits_for_restart(port, network)
         if not reason:
             vlans = wanted_vlans(port, network, sysfs.bridge(bridge))
             _check_programs()
@@ -45,6 +48,7 @@ def port_created(xml: bytes) -> None:
             tickets.write(tickets.new(port, network.name, None, live=True))
         return
 
+    port.group = group
     ticket = tickets.new(port, network.name, vlans, live=bool(tap))
     for other in known:
         if other.uuid == port.uuid:  # the daemon was restarted and announces a port that it has already granted

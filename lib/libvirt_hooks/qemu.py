@@ -32,12 +32,14 @@ def _start(xml: bytes) -> None:
 
 
 def _may_stop(operation: str, xml: bytes) -> bool:
-    """Only the start of a VM with a ticket may fail: if `reconnect` failed, libvirt would kill the VM.
+    """Only the start of a VM that names a portgroup or has a ticket may fail: in `reconnect` the VM would be killed.
 
     A ticket's file is named after its port, and the XML names the VM's ports. Other modules may be what has failed.
     """
+    if operation != "start":
+        return False
     try:
         uuids = [name.split(".")[1].encode() for name in os.listdir("/run/libvirt-hooks") if "." in name]
     except OSError:
-        return False
-    return operation == "start" and any(uuid and uuid in xml for uuid in uuids)
+        uuids = []
+    return b"portgroup=" in xml or any(uuid and uuid in xml for uuid in uuids)

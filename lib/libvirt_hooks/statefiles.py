@@ -20,6 +20,26 @@ def has_port(network: str, uuid: str) -> bool:
     return _is_file_name(network) and os.path.exists(f"{DIRECTORY}/network/{network}/ports/{uuid}.xml")
 
 
+def network_state(network: str) -> bytes:
+    """Given a network's name, return libvirtd's note of it, the XML of <networkstatus>, b"" if there is none.
+
+    It has what the network hook is given: portgroups, <metadata>, live changes.
+    Source: libvirt, src/conf/virnetworkobj.c, virNetworkObjSaveStatus().
+    """
+    if not _is_file_name(network):
+        return b""
+    try:
+        with open(f"{DIRECTORY}/network/{network}.xml", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def network_daemon() -> str:
+    """Return the name of the daemon that calls the network hook: virtnetworkd if it has a socket, else libvirtd."""
+    return "virtnetworkd" if os.path.exists(f"{DIRECTORY}/virtnetworkd-sock") else "libvirtd"
+
+
 def runs_with(vm: str, tap: str) -> bool:
     """Given a VM's name and a tap's, return whether the VM runs with that tap.
 

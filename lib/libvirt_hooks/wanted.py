@@ -12,6 +12,7 @@ from .sysfs import Bridge
 from .vlans import Vlans, access, checked_vid, every
 
 EVERY_VID = ("all", "trunk")  # portgroups that need no definition
+DEFAULT_MARK = "(default)"  # behind a portgroup that the NIC does not name
 BRIDGE_PLUGS = ("bridge", "network")  # source: libvirt, src/conf/virnetworkportdef.c, virNetworkPortPlugType
 
 
@@ -26,12 +27,36 @@ def why_left_alone(port: Port, network: Network) -> str:
         return "it has a <virtualport>, so its tap is on no Linux bridge"
     if port.has_vlan:
         return "it has a <vlan>, which libvirt itself sets (since 11.0)"
-    if not port.group:
+    group = portgroup_of(port, network)
+    if not group:
         return "it has no portgroup"
-    is_plain = _candidates(port.group, network.portgroups) == [port.group] and not _vid_suffix(port.group)
-    if is_plain and port.group not in _vlan_lists(network):
-        return f"portgroup {port.group} names no VID"
+    is_plain = _candidates(group, network.portgroups) == [group] and not _vid_suffix(group)
+    if is_plain and group not in _vlan_lists(network):
+        return f"portgroup {group} names no VID"
     return ""
+
+
+def portgroup_of(port: Port, network: Network) -> str:
+    """Given a port and its network, return the name of the port's portgroup, "" if it has none.
+
+    A NIC that names no portgroup has the network's default one. Source: libvirt, docs/formatnetwork.rst, "Portgroups".
+    """
+    return port.group or network.default_group
+
+
+def waits_for_restart(port: Port, network: Network) -> str:
+    """Given a port whose tap was there before any ticket, and its network, return why to leave it alone, or "".
+
+    A VM that runs without its network's default portgroup keeps its VLANs: an upgrade of the hooks must not move it.
+    """
+    if port.group or not network.default_group:
+        return ""
+    return f"it runs without {shown_group(port, network)}, and gets that at its VM's next start"
+
+
+def shown_group(port: Port, network: Network) -> str:
+    """Given a port and its network, return the port's portgroup for log lines, which say if it is the default one."""
+    return port.group or (f"{network.default_group}{DEFAULT_MARK}" if network.default_group else "")
 
 
 def wanted_vlans(port: Port, network: Network, bridge: Bridge) -> Vlans:
@@ -59,22 +84,23 @@ def resolve(port: Port, network: Network, default_pvid: int) -> Vlans:
 
     Raises HookError if the network defines no such portgroup, more than one, or one whose VID is none.
     """
-    found = _candidates(port.group, network.portgroups)
+    group = portgroup_of(port, network)
+    found = _candidates(group, network.portgroups)
     lists = _vlan_lists(network)
-    if port.group in lists:
-        with_vid = [name for name in found if name != port.group or _vid_suffix(name)]
-        return _listed(lists[port.group], with_vid, network)
-    if not found and port.group in EVERY_VID:
+    if group in lists:
+        with_vid = [name for name in found if name != group or _vid_suffix(name)]
+        return _listed(lists[group], with_vid, network)
+    if not found and group in EVERY_VID:
         return every(default_pvid)
     if not found:
         names = ", ".join(dict.fromkeys([*network.portgroups, *lists])) or "none at all"
         raise HookError(
-            f"network {network.name} defines no portgroup '{port.group}' or '{port.group}-VID' (it has {names}): "
+            f"network {network.name} defines no portgroup '{group}' or '{group}-VID' (it has {names}): "
             f"correct the VM's portgroup, or add one with virsh net-edit {network.name}"
         )
     if len(found) > 1:
         raise HookError(
-            f"portgroup '{port.group}' could be any of {', '.join(found)} in network {network.name}: "
+            f"portgroup '{group}' could be any of {', '.join(found)} in network {network.name}: "
             f"write the whole name into the VM, or remove all but one with virsh net-edit {network.name}"
         )
     try:

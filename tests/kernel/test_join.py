@@ -51,6 +51,11 @@ def start(path=None, executable=QEMU, operation="start"):
     return hook(operation, domain(), path, executable, name="web")
 
 
+def without_portgroups():
+    """Return the XML of `start` of the same VM, whose NICs name no portgroup."""
+    return domain().replace(" portgroup='zerotier'", "").replace(" portgroup='server'", "")
+
+
 def refused(done):
     """Given what the hook returned, return its sentence, which is in the log too."""
     assert done.returncode == 1
@@ -137,14 +142,14 @@ def test_if_there_is_work_and_a_package_is_missing_it_says_so(bridge):
 
 
 @pytest.mark.parametrize("what", ["no ticket at all", "the ticket of another port"])
-def test_a_vm_without_ticket_is_left_alone(bridge, bridge_that, notes, what):
+def test_a_vm_without_portgroup_and_ticket_is_left_alone(bridge, bridge_that, notes, what):
     if what == "the ticket of another port":
         hook("port-created", port_created(uuid=UUID[:-1] + "9"))
         kill_detached()
     bridge.add_tap()
     before = logged()
     with without("sh", "tenacity"):
-        done = start(bridge_that())
+        done = hook("start", without_portgroups(), bridge_that(), QEMU, name="web")
 
     assert (done.returncode, done.stderr, notes.exists(), logged()) == (0, "", False, before)
     assert vlans("vnet0") == DEFAULT
@@ -383,8 +388,7 @@ def hook_with_a_mistake_in(tmp_path):
 )
 def test_our_own_mistakes_stop_only_a_vm_that_has_a_portgroup(bridge, hook_with_a_mistake_in, module):
     executable = hook_with_a_mistake_in(module)
-    without_portgroup = domain().replace(" portgroup='zerotier'", "").replace(" portgroup='server'", "")
-    assert hook("start", without_portgroup, executable=executable, name="web").returncode == 0
+    assert hook("start", without_portgroups(), executable=executable, name="web").returncode == 0
 
     announced(bridge)
     assert start(executable=executable, operation="reconnect").returncode == 0

@@ -12,10 +12,10 @@ import pytest
 from jsonschema import validate
 
 from libvirt_hooks import HookError
-from libvirt_hooks.hookdata import Nic, Port, parse_domain
+from libvirt_hooks.hookdata import Nic, Port, parse_domain, port_of
 from libvirt_hooks.tool import command, installation
 from libvirt_hooks.tool.inventory import MADE_PLAIN, BridgeState, NicState
-from libvirt_hooks.tool.networks import network_of, planned_port, running_port
+from libvirt_hooks.tool.networks import network_of, planned_port
 from libvirt_hooks.tool.table import in_short, to_json, to_table
 from libvirt_hooks.tool.verdicts import notes, problem, problems, verdict
 from libvirt_hooks.vlans import access, every
@@ -195,7 +195,8 @@ def test_json_has_what_the_table_has_and_null_for_what_there_is_not(given, diffe
     vlans = [{"vlan": 46, "flags": ["PVID", "Egress Untagged"]}]
     plain = {
         "vm": "web", "vm_uuid": UUID, "mac": MAC, "tap": "vnet0", "bridge": "br0", "network": "lan",
-        "portgroup": "zerotier", "wanted": vlans, "current": vlans, "verdict": "right", "reason": None,
+        "portgroup": "zerotier", "portgroup_is_default": False, "wanted": vlans, "current": vlans,
+        "verdict": "right", "reason": None,
     }  # fmt: skip
 
     assert json.loads(to_json([given]))["nics"] == [plain | differs]
@@ -242,7 +243,7 @@ PORT_ID = "portid='caa15290-e4fa-4d2b-a36b-68e22861b043'"
 )
 def test_a_running_nic_is_the_port_that_the_hook_was_told_about(xml, plug, bridge, group):
     vm = parse_domain(domain(xml))
-    port = running_port(vm, vm.nics[0])
+    port = port_of(vm, vm.nics[0])
 
     assert vm.runs
     assert (port.plug, port.bridge, port.group, port.mac, port.vm) == (plug, bridge, group, MAC, "web")
@@ -256,7 +257,7 @@ def test_a_nic_is_read_whole():
 
     port = {"uuid": "caa15290-e4fa-4d2b-a36b-68e22861b043", "vm": "web", "vm_uuid": UUID, "mac": MAC}
     assert (found.tap, found.network) == ("vnet3", "lan")
-    assert running_port(vm, found) == Port(
+    assert port_of(vm, found) == Port(
         **port, group="zerotier", plug="bridge", bridge="br0", has_vlan=True, has_virtualport=True
     )
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from .. import HookError, bridge, sysfs, tickets
-from ..hookdata import Domain, Nic, Port, parse_domain, tap_address
+from ..hookdata import Domain, Nic, Port, parse_domain, port_of, tap_address
 from ..tickets import Ticket
 from ..vlans import Vlans
-from ..wanted import check_bridge, wanted_vlans, why_left_alone
+from ..wanted import check_bridge, shown_group, waits_for_restart, wanted_vlans, why_left_alone
 from . import virsh
-from .networks import network_of, planned_port, running_port
+from .networks import network_of, planned_port
 
 NO_NETWORK = "it is no port of a libvirt network"
 MADE_PLAIN = "libvirt has made it a plain bridge NIC, as virsh domif-setlink does"
@@ -93,14 +93,16 @@ def bridges(nics: list[NicState]) -> list[BridgeState]:
 
 def _running(domain: Domain, nic: Nic, current: dict[str, Vlans]) -> NicState:
     """Given a running VM, one of its NICs and the current VLANs of all taps, return the NIC's state."""
-    port, network = running_port(domain, nic), nic.network
+    port, network = port_of(domain, nic), nic.network
     known = tickets.of(port.bridge, tap_address(port.mac)) if port.bridge else []
     ticket = tickets.counting(known, time.monotonic())
     if ticket and ticket.released and ticket.right != (nic.tap, sysfs.ifindex(nic.tap)):
         ticket = None  # an earlier tap's: libvirt calls no hook when a VM ends without a port
     made_plain = nic.kind == "bridge" and not network and _was_port(port, ticket)
-    if made_plain and ticket:  # nothing else knows them any more
-        port.group, network = ticket.group, ticket.network
+    if made_plain and ticket:  # nothing else knows the network any more
+        network = ticket.network
+    if ticket and ticket.vlans is not None:  # which says, too, if the portgroup is the network's default one
+        port.group = ticket.group
     on_bridge = port.bridge and sysfs.master(nic.tap) == port.bridge
     state = NicState(
         port=port,
@@ -113,21 +115,21 @@ def _running(domain: Domain, nic: Nic, current: dict[str, Vlans]) -> NicState:
         made_plain=made_plain,
         ticket=ticket,
     )
-    return state if made_plain or state.wanted is not None else _decided(state, known)
+    return state if made_plain or state.wanted is not None else _decided(state, known, runs=True)
 
 
 def _planned(domain: Domain, nic: Nic) -> NicState:
     """Given a VM and one of its NICs, return the NIC's state as it would be at the VM's next start."""
     xml = _network(nic.network) if nic.network else b""
-    port = planned_port(domain, nic, xml) if xml else running_port(domain, nic)
+    port = planned_port(domain, nic, xml) if xml else port_of(domain, nic)
     address = tap_address(port.mac)
     tap = next(iter(sysfs.taps_with(address, port.bridge)), "")
     state = NicState(port, nic.network, tap, None, None, "", refused=False, made_plain=False, ticket=None)
-    return _decided(state, tickets.of(port.bridge, address) if port.bridge else [])
+    return _decided(state, tickets.of(port.bridge, address) if port.bridge else [], runs=False)
 
 
-def _decided(nic: NicState, known: list[Ticket]) -> NicState:
-    """Given a NIC and the tickets of its tap's address, return the NIC with what the network hook decides."""
+def _decided(nic: NicState, known: list[Ticket], runs: bool) -> NicState:
+    """Given a NIC, the tickets of its tap's address and whether its VM runs, return it with the hooks' decision."""
     if not nic.network:
         return replace(nic, reason=NO_NETWORK)
     try:
@@ -138,10 +140,13 @@ def _decided(nic: NicState, known: list[Ticket]) -> NicState:
         reason = why_left_alone(nic.port, network)
         if nic.ticket:  # the ticket says so, whatever the network has become since
             return replace(nic, reason=reason or "a live change has left it without wanted VLANs")
+        if not reason and runs:
+            reason = waits_for_restart(nic.port, network)
         if reason:
             return replace(nic, reason=reason)
         wanted = wanted_vlans(nic.port, network, sysfs.bridge(nic.port.bridge))
         tickets.check_address(nic.port, nic.tap, known)
+        nic.port.group = shown_group(nic.port, network)
         return replace(nic, wanted=wanted)
     except HookError as error:
         return replace(nic, reason=str(error), refused=True)

@@ -8,25 +8,10 @@ a hook is given.
 from __future__ import annotations
 
 from ..elements import attribute, child, children, parse
-from ..hookdata import Domain, Network, Nic, Port, checked_interface, parse_network
+from ..hookdata import Domain, Network, Nic, Port, checked_interface, parse_network, port_of
 
 # forward modes whose bridge is libvirt's own. source: libvirt, docs/formatnetwork.rst, "Connectivity"
 OWN_BRIDGE = ("nat", "route", "open", "none")
-
-
-def running_port(domain: Domain, nic: Nic) -> Port:
-    """Given a running VM and one of its NICs, return the port that libvirt has told the hooks about."""
-    return Port(
-        uuid=nic.port_uuid,
-        vm=domain.name,
-        vm_uuid=domain.uuid,
-        mac=nic.mac,
-        group=nic.group,
-        plug="hostdev-pci" if nic.kind == "hostdev" else nic.kind,
-        bridge=nic.bridge,
-        has_vlan=nic.has_vlan,
-        has_virtualport=nic.has_virtualport,
-    )
 
 
 def planned_port(domain: Domain, nic: Nic, network_xml: bytes) -> Port:
@@ -41,7 +26,7 @@ def planned_port(domain: Domain, nic: Nic, network_xml: bytes) -> Port:
     without_bridge = "hostdev-pci" if mode == "hostdev" else "direct"
     key, value = ("name", nic.group) if nic.group else ("default", "yes")
     places = [root, *(group for group in children(root, "portgroup") if group.getAttribute(key) == value)]
-    port = running_port(domain, nic)
+    port = port_of(domain, nic)
     port.plug = with_bridge if bridge else without_bridge
     port.bridge = checked_interface(bridge) if bridge else ""
     port.has_vlan = nic.has_vlan or any(child(place, "vlan") for place in places)

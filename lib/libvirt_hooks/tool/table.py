@@ -8,6 +8,7 @@ from typing import Any
 
 from ..log import one_line
 from ..vlans import Vlans, ranges
+from ..wanted import DEFAULT_MARK
 from .inventory import NicState
 from .verdicts import LEFT_ALONE, RIGHT, verdict
 
@@ -58,7 +59,8 @@ def _object(nic: NicState) -> dict[str, Any]:
         "tap": nic.tap or None,
         "bridge": port.bridge or None,
         "network": nic.network or None,
-        "portgroup": port.group or None,
+        "portgroup": port.group.replace(DEFAULT_MARK, "") or None,
+        "portgroup_is_default": DEFAULT_MARK in port.group,
         "wanted": _vlans(nic.wanted),
         "current": _vlans(nic.current),
         "verdict": verdict(nic),

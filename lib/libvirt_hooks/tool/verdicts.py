@@ -7,7 +7,7 @@ import shlex
 
 from .. import log
 from ..vlans import VID_MAX, Vlans, to_text
-from ..wanted import EVERY_VID
+from ..wanted import DEFAULT_MARK, EVERY_VID
 from .inventory import MADE_PLAIN, BridgeState, NicState
 
 RIGHT, WRONG, LEFT_ALONE, REFUSED, NOT_ON_BRIDGE = "right", "wrong", "left alone", "refused", "not on bridge"
@@ -55,7 +55,7 @@ def problems(nics: list[NicState], bridges: list[BridgeState]) -> list[str]:
 
 def notes(nics: list[NicState], bridges: list[BridgeState]) -> list[str]:
     """Given the NICs of all running VMs and their bridges, return what may be meant, a line each."""
-    lines = []
+    lines = [f"{subject(nic)}: {nic.reason}" for nic in nics if nic.wanted is None and DEFAULT_MARK in nic.reason]
     for bridge in bridges:
         here = [nic for nic in nics if nic.port.bridge == bridge.name]
         if not any(nic.wanted is not None for nic in here):
@@ -80,7 +80,12 @@ def _not_carried(bridge: BridgeState, nics: list[NicState]) -> list[str]:
     users: dict[int, str] = {}
     for nic in nics:
         used = nic.current if nic.wanted is None else nic.wanted
-        if nic.port.bridge == bridge.name and used and len(used) < VID_MAX and nic.port.group not in EVERY_VID:
+        if (
+            nic.port.bridge == bridge.name
+            and used
+            and len(used) < VID_MAX
+            and nic.port.group.replace(DEFAULT_MARK, "") not in EVERY_VID
+        ):
             users.update({vid: nic.port.vm for vid in used if vid not in users})
     carried = {vid for vlans in bridge.uplinks.values() for vid in vlans}
     missing: Vlans = {vid: "" for vid in users if vid not in carried}
