@@ -10,6 +10,7 @@ import os
 import time
 
 from . import HookError, log
+from .detach import run_within
 from .hookdata import Identity, changed_elements, parse_identity
 
 DIRECTORY = "/var/backups/libvirt"
@@ -17,10 +18,17 @@ DIRECTORY = "/var/backups/libvirt"
 # source: libvirt, src/conf/domain_conf.c and virnetworkobj.c, virDomainConfigFile(), virNetworkConfigFile()
 CONFIGURATION = {"qemu": "/etc/libvirt/qemu", "network": "/etc/libvirt/qemu/networks"}
 DEFINE = {"qemu": "virsh define", "network": "virsh net-define"}
+SAVE_SECONDS = 2  # a local disk takes milliseconds; a file system that hangs must not stop a VM
 # a year of a VM that is changed every week; a definition has some 8 KiB
 KEEP = 50
 # A file name has 255 bytes at most (linux/limits.h, NAME_MAX); a dot and a uuid of 36 bytes come behind this.
 NAME_MAX_BYTES = 200
+
+
+def save_in_time(kind: str, xml: bytes) -> None:
+    """Save a definition as save_definition() does, but hold up its start for no longer than SAVE_SECONDS."""
+    if not run_within(SAVE_SECONDS, lambda: save_definition(kind, xml)):
+        log.error(f"not backed up: {DIRECTORY} did not answer within {SAVE_SECONDS} s: is it on a network?")
 
 
 def save_definition(kind: str, xml: bytes) -> None:
@@ -45,7 +53,7 @@ def save_definition(kind: str, xml: bytes) -> None:
 def save_network(hook_data: bytes) -> None:
     """Given the stdin of the network hook, save the network's definition if that has changed."""
     start, end = hook_data.find(b"<network"), hook_data.rfind(b"</network>")
-    save_definition("network", hook_data[start:end] + b"</network>\n")
+    save_in_time("network", hook_data[start:end] + b"</network>\n")
 
 
 def save(kind: str, of: Identity, content: bytes) -> None:

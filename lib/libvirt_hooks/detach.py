@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import os
+import select
 
 from . import HookError, log
 
+SIGKILL = 9  # source: signal(7); the signal module would import enum, and libvirtd waits
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,17 +30,46 @@ def run_detached(work: Callable[[], None]) -> None:
         _work_and_exit(work, parent_lives)
 
 
+def run_within(seconds: float, work: Callable[[], None]) -> bool:
+    """Have a process of its own do this work, return whether it was done in so many seconds; if not, it is killed.
+
+    A file system that hangs keeps a process for ever, and kill -9 counts once it answers again: nothing is done late.
+    """
+    try:
+        done, worker = os.pipe()
+        child = os.fork()
+    except OSError as error:
+        raise HookError(f"cannot start a process: {error.strerror}: mend that and try again") from error
+    if child == 0:
+        os.close(done)  # worker stays open until this process ends
+        _exit_after(work)
+    os.close(worker)
+    if not select.select([done], [], [], seconds)[0]:
+        os.kill(child, SIGKILL)
+        return False
+    os.waitpid(child, 0)
+    return True
+
+
 def _work_and_exit(work: Callable[[], None], parent_lives: int) -> None:
+    def wait_and_work() -> None:
+        # Wait until the parent has exited. On a single processor this child would otherwise delay the parent, and
+        # libvirtd with it.
+        os.read(parent_lives, 1)
+        os.close(parent_lives)
+        work()
+
+    _exit_after(wait_and_work)
+
+
+def _exit_after(work: Callable[[], None]) -> None:
+    """Do this work without libvirtd's pipes, and end the process."""
     status = 1
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
-        # Wait until the parent has exited. On a single processor this child would otherwise delay the parent, and
-        # libvirtd with it.
-        os.read(parent_lives, 1)
-        os.close(parent_lives)
         work()
         status = 0
     except HookError as error:

@@ -14,6 +14,7 @@ import time
 
 SYSLOG_SOCKET = "/dev/log"
 FILE = "/var/log/libvirt/hooks.log"
+FILE_MAX_BYTES = 1 << 20  # some ten thousand lines; as much again is in FILE.1
 
 _ident = "libvirt-hook"
 
@@ -85,7 +86,8 @@ def _write(priority: int, *messages: str) -> None:
 def _open_file() -> int:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     try:
-        return os.open(FILE, flags, 0o600)
+        if os.stat(FILE).st_size >= FILE_MAX_BYTES:
+            os.replace(FILE, f"{FILE}.1")
     except FileNotFoundError:
         os.makedirs(os.path.dirname(FILE), mode=0o755, exist_ok=True)
-        return os.open(FILE, flags, 0o600)
+    return os.open(FILE, flags, 0o600)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from . import HookError, log, missing_package, sysfs, tickets
 from .detach import run_detached
 from .hookdata import Port, parse_network, tap_address
-from .statefiles import has_port
 from .tickets import Ticket
 from .vlans import to_text
 from .wanted import shown_group, waits_for_restart, wanted_vlans, why_left_alone
 
 PACKAGES = ("sh", "tenacity")  # imported after the fork
+LOCK_SECONDS = 5  # a detached process that types holds the lock for some milliseconds
 
 
 def port_created(xml: bytes) -> None:
@@ -28,12 +29,14 @@ def port_created(xml: bytes) -> None:
         raise HookError("port-created came without a <networkport>: these hooks need libvirt 5.5 or later")
     address, bridge = tap_address(port.mac), port.bridge
     tap = next(iter(sysfs.taps_with(address, bridge)), "")
-    known = _forget_gone_taps(tickets.of(bridge, address), tap, port)
     group = shown_group(port, network)
     subject = log.nic(port.vm, port.mac, tap, group)
 
     try:
         reason = why_left_alone(port, network)
+        if not reason:
+            _wait_for_lock(address)  # until this process ends
+        known = _forget_gone_taps(tickets.of(bridge, address), tap, port)
         if not reason and tap and not known:
             reason = waits_for_restart(port, network)
         if not reason:
@@ -92,6 +95,19 @@ def _start_detached(bridge: str, address: str, live: bool) -> None:
     run_detached(work)
 
 
+def _wait_for_lock(address: str) -> None:
+    """Take the lock of a tap's address. Raises HookError if another process holds it for LOCK_SECONDS."""
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            tickets.take_lock(address)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise HookError("another hook process is changing the tap with that address: try again") from None
+            time.sleep(0.02)
+
+
 def _forget_gone_taps(known: list[Ticket], tap: str, port: Port) -> list[Ticket]:
     """Given the tickets of a tap's address, the tap or "", and a port, remove the tickets of taps that are gone, return
     the rest.
@@ -102,9 +118,7 @@ def _forget_gone_taps(known: list[Ticket], tap: str, port: Port) -> list[Ticket]
     gone = [
         other
         for other in known
-        if not tap
-        and other.uuid != port.uuid
-        and (other.vm_uuid == port.vm_uuid or not has_port(other.network, other.uuid))
+        if not tap and other.uuid != port.uuid and (other.vm_uuid == port.vm_uuid or not tickets.is_granted(other))
     ]
     for other in gone:
         tickets.remove(other)

@@ -20,9 +20,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _save(xml: bytes) -> None:
-    from .backup import save_definition
+    from .backup import save_in_time
 
-    save_definition("qemu", xml)
+    save_in_time("qemu", xml)
 
 
 def _start(xml: bytes) -> None:

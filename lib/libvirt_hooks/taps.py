@@ -6,7 +6,6 @@ Everything is imported here, before any waiting: an upgrade of the hooks meanwhi
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -141,20 +140,12 @@ def set_vlans(ticket: Ticket, tap: str, current: Vlans | None, type_commands: Ty
 
 @contextmanager
 def lock(address: str) -> Iterator[None]:
-    """Hold the lock of a tap's MAC address, so that two processes never type for one tap.
-
-    The lock is one byte of one file: no lock files to tidy up, and the kernel frees the byte when a process dies.
-    Raises BlockingIOError if another process holds it, HookError if there can be no such file.
-    """
-    path = f"{tickets.DIRECTORY}/lock"
+    """Hold the lock of a tap's MAC address. Raises BlockingIOError or HookError as tickets.take_lock() does."""
+    descriptor = tickets.take_lock(address)
     try:
-        os.makedirs(tickets.DIRECTORY, mode=0o700, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise HookError(f"cannot lock {path}: {error.strerror}: mend that and try again") from error
-    with open(descriptor, "w") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(address.replace(":", ""), 16))
         yield
+    finally:
+        os.close(descriptor)
 
 
 def _check_bridge(link: object, tap: str, bridge_name: str) -> None:

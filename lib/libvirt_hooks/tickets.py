@@ -12,6 +12,7 @@ released, and goes on counting.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from types import SimpleNamespace
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 DIRECTORY = "/run/libvirt-hooks"
 # Between the announcement of a live change and libvirt's taking it back lie milliseconds; seconds on a busy host.
 LIVE_GRACE_SECONDS = 5
+# Between the end of port-created and libvirt's own note of the port lie milliseconds; seconds on a busy host.
+NOTED_SECONDS = 10
 RELEASED = ".released"
 LEFT_ALONE = "left alone"
 # the lines of a ticket, each a name and a value; after END only what was seen since
@@ -136,12 +139,33 @@ def counting(tickets: list[Ticket], now: float) -> Ticket | None:
     return next(iter(standing), None) or next(iter(released), None)
 
 
+def take_lock(address: str) -> int:
+    """Take the lock of a tap's MAC address, so that two processes never decide or type for one tap.
+
+    Return a descriptor: the lock is free again once it is closed. The lock is one byte of one file: no lock files to
+    tidy up, and the kernel frees the byte when a process dies.
+    Raises BlockingIOError if another process holds the lock, HookError if there can be no such file.
+    """
+    file_name = f"{DIRECTORY}/lock"
+    try:
+        os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
+        descriptor = os.open(file_name, os.O_WRONLY | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise HookError(f"cannot lock {file_name}: {error.strerror}: mend that and try again") from error
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(address.replace(":", ""), 16))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def check_address(port: Port, tap: str, known: list[Ticket]) -> None:
     """Given a port, its tap or "", and the tickets of the tap's address, raise HookError if another NIC has that.
 
     A tap is found by its address: with two of them, one would get the other's VLANs.
     """
-    others = [other for other in known if other.vm_uuid != port.vm_uuid and has_port(other.network, other.uuid)]
+    others = [other for other in known if other.vm_uuid != port.vm_uuid and is_granted(other)]
     if tap and not runs_with(port.vm, tap):
         taken = f"{tap} on {port.bridge}, which is not this VM's, has that address already"
     elif others:
@@ -149,6 +173,13 @@ def check_address(port: Port, tap: str, known: list[Ticket]) -> None:
     else:
         return
     raise HookError(f"{taken}: give one of the two another MAC address")
+
+
+def is_granted(ticket: Ticket) -> bool:
+    """Given a ticket, return whether libvirt has granted its port, or is about to: it notes a port after the hook."""
+    if has_port(ticket.network, ticket.uuid):
+        return True
+    return not ticket.released and time.monotonic() - ticket.created < NOTED_SECONDS
 
 
 def without_forgotten(tickets: list[Ticket]) -> list[Ticket]:

@@ -31,17 +31,21 @@ def networkport(uuid, group, vm="web", vm_uuid="14c6f67e-7f4a-4044-b0ed-336b9ee6
 
 
 def domain(nics, vm="web"):
-    """Given the (MAC address, port's uuid, tap) of a VM's NICs, return what the qemu hook's `start` is given for it."""
+    """Given a VM's NICs, return what the qemu hook's `start` is given for the VM.
+
+    A NIC is its MAC address, its port's uuid, its tap, and its portgroup if that is not zerotier ("": none).
+    """
     xml = (DATA / "qemu-start.xml").read_text()
     before, _, rest = xml.partition("    <interface")
     interface, _, _ = rest.partition("    <interface")
     after = rest.rpartition("</interface>\n")[2]
     uuid = interface.split("portid='")[1].split("'")[0]
     tap = interface.split("<target dev='")[1].split("'")[0]
-    interfaces = [
-        f"    <interface{interface}".replace(MAC, mac).replace(uuid, port_uuid).replace(f"'{tap}'", f"'{name}'")
-        for mac, port_uuid, name in nics
-    ]
+    interfaces = []
+    for mac, port_uuid, name, *portgroup in nics:
+        named = "".join(f" portgroup='{group}'" for group in portgroup or ["zerotier"] if group)
+        xml = f"    <interface{interface}".replace(MAC, mac).replace(uuid, port_uuid).replace(f"'{tap}'", f"'{name}'")
+        interfaces.append(xml.replace(" portgroup='zerotier'", named))
     return before.replace("<name>web</name>", f"<name>{vm}</name>") + "".join(interfaces) + after
 
 

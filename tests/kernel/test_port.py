@@ -169,6 +169,46 @@ def test_an_address_that_another_vms_port_has_is_refused(bridge):
     always(lambda: vlans("vnet5") == DEFAULT, for_seconds=2)
 
 
+def twin(number):
+    """Return the port-created of a VM of its own, whose NIC has the captured MAC address, on a network of its own."""
+    return port_created(
+        uuid=f"{UUID[:-1]}{number}",
+        network=("<name>br0</name>", f"<name>net{number}</name>"),
+        vm=("<name>web</name>", f"<name>vm{number}</name>"),
+        vm_uuid=("<uuid>14c6f67e-7f4a-4044-b0ed-336b9ee62273</uuid>", f"<uuid>{UUID[:-2]}{number}0</uuid>"),
+    )
+
+
+def test_a_twin_address_that_libvirt_has_not_noted_yet_is_refused(bridge):
+    """Two networks on one bridge: libvirt calls the hook for the second before it has noted the first one's port."""
+    assert hook("port-created", twin(1)).returncode == 0
+    done = hook("port-created", twin(2))
+
+    assert done.returncode == 1
+    assert "VM vm1 has that address on br0 already: give one of the two another MAC address" in done.stderr
+    assert tickets() == [f"{TAP_MAC}.{UUID[:-1]}1"]
+
+
+def test_of_twin_addresses_at_once_one_is_refused(bridge):
+    for _ in range(5):
+        calls = [
+            subprocess.Popen(
+                [REPOSITORY / "hooks/network", f"net{number}", "port-created", "begin", "-"],
+                stdin=subprocess.PIPE, stderr=subprocess.PIPE, env={"LC_ALL": "C"},
+            )
+            for number in (1, 2)
+        ]  # fmt: skip
+        for number, call in enumerate(calls, start=1):
+            call.stdin.write(twin(number).encode())
+        for call in calls:
+            call.stdin.close()
+        assert sorted(call.wait() for call in calls) == [0, 1]
+        assert len(tickets()) == 1
+        for number in (1, 2):
+            hook("port-deleted", twin(number))
+        eventually(lambda: not detached())
+
+
 def test_two_ports_of_one_address_are_both_left_as_they_are(bridge):
     """The second comes while the first is waited for: which is which cannot be told."""
     hook("port-created", port_created())

@@ -99,7 +99,7 @@ class Libvirt(RuleBasedStateMachine):
         if fails == 4:
             self.end(nics)
             return
-        done = self.ready.qemu(vm, domain([(nic.mac, nic.uuid, nic.tap) for nic in nics], vm))
+        done = self.ready.qemu(vm, domain([(nic.mac, nic.uuid, nic.tap, nic.group) for nic in nics], vm))
         assert (done.returncode, done.stderr) == (0, "")
         for nic in nics:
             assert vlans(nic.tap) == nic.wanted
