@@ -70,6 +70,7 @@ def _exit_after(work: Callable[[], None]) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
+        os.close(null)
         work()
         status = 0
     except HookError as error:

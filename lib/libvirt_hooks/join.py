@@ -23,7 +23,7 @@ def set_vlans_of(xml: bytes) -> None:
     nics = [nic for nic in domain.nics if nic.port_uuid and nic.tap]
     for nic in nics:
         try:
-            ticket = _ticket(nic) or _ticket_of_forgotten_port(domain, nic)
+            ticket = _ticket(nic) or _ticket_of_forgotten_port(domain, nic, nics)
             if ticket is None or ticket.vlans is None:
                 continue
             _check_address(nic, nics)
@@ -43,11 +43,11 @@ def _ticket(nic: Nic) -> Ticket | None:
         return None
 
 
-def _ticket_of_forgotten_port(domain: Domain, nic: Nic) -> Ticket | None:
-    """Given a VM and one of its NICs without a ticket, decide what the network hook would have; return the new ticket.
+def _ticket_of_forgotten_port(domain: Domain, nic: Nic, nics: list[Nic]) -> Ticket | None:
+    """Given a VM, a NIC of it without a ticket, and all of its NICs, decide as the network hook would, return a ticket.
 
-    Return None if the network hook would have left the port alone. Raises HookError if it would have refused the port,
-    or if nobody knows what the portgroup means.
+    Return None if the network hook would leave the port alone. Raises HookError if the network hook would refuse the
+    port, or if nobody knows what the portgroup means.
     """
     port, xml = port_of(domain, nic), network_state(nic.network)
     if port.plug not in BRIDGE_PLUGS or not (port.group or b"default='yes'" in xml):
@@ -62,9 +62,13 @@ def _ticket_of_forgotten_port(domain: Domain, nic: Nic) -> Ticket | None:
     if why_left_alone(port, network):
         return None
     vlans = wanted_vlans(port, network, sysfs.bridge(port.bridge))
+    _check_address(nic, nics)
     address = tap_address(port.mac)
-    tickets.check_address(port, "", tickets.of(port.bridge, address))
+    known = tickets.of(port.bridge, address)
+    tickets.check_address(port, "", known)
     sysfs.tap_with(address, port.bridge)
+    for earlier in known:  # without the network hook nothing removes them
+        tickets.remove(earlier)
     port.group = shown_group(port, network)
     ticket = tickets.new(port, network.name, vlans, live=False)
     tickets.write(ticket)

@@ -12,7 +12,7 @@ import time
 
 from . import HookError, log, missing_package, sysfs, tickets
 from .detach import run_detached
-from .hookdata import Port, parse_network, tap_address
+from .hookdata import Network, Port, parse_network, tap_address
 from .tickets import Ticket
 from .vlans import to_text
 from .wanted import shown_group, waits_for_restart, wanted_vlans, why_left_alone
@@ -27,43 +27,47 @@ def port_created(xml: bytes) -> None:
     port = network.port
     if port is None:
         raise HookError("port-created came without a <networkport>: these hooks need libvirt 5.5 or later")
-    address, bridge = tap_address(port.mac), port.bridge
-    tap = next(iter(sysfs.taps_with(address, bridge)), "")
-    group = shown_group(port, network)
-    subject = log.nic(port.vm, port.mac, tap, group)
-
+    tap = next(iter(sysfs.taps_with(tap_address(port.mac), port.bridge)), "")
     try:
-        reason = why_left_alone(port, network)
-        if not reason:
-            _wait_for_lock(address)  # until this process ends
-        known = _forget_gone_taps(tickets.of(bridge, address), tap, port)
-        if not reason and tap and not known:
-            reason = waits_for_restart(port, network)
-        if not reason:
-            vlans = wanted_vlans(port, network, sysfs.bridge(bridge))
-            _check_programs()
-            tickets.check_address(port, tap, known)
+        reason = why_left_alone(port, network) or _announce(port, network, tap)
     except HookError as error:
         raise HookError(f"VM {port.vm}, NIC {port.mac}: {error}") from error
     if reason:
-        log.info(f"{subject}: left alone: {reason}")
-        if tap and known:  # a live change: the tap has VLANs from an earlier ticket
+        log.info(f"{log.nic(port.vm, port.mac, tap, shown_group(port, network))}: left alone: {reason}")
+        if _forget_gone_taps(port, tap) and tap:  # a live change: the tap has VLANs from an earlier ticket
             tickets.write(tickets.new(port, network.name, None, live=True))
-        return
 
-    port.group = group
-    ticket = tickets.new(port, network.name, vlans, live=bool(tap))
-    for other in known:
-        if other.uuid == port.uuid:  # the daemon was restarted and announces a port that it has already granted
-            ticket.created, ticket.live = other.created, other.live
-    tickets.write(ticket)
-    log.info(f"{subject}: wanted on {bridge}: {to_text(vlans)}")
+
+def _announce(port: Port, network: Network, tap: str) -> str:
+    """Given a port, its network and its tap or "", write the port's ticket and start the detached process.
+
+    Return why the port is left alone after all, or "". Raises HookError if the port cannot have its wanted VLANs.
+    """
+    lock = _wait_for_lock(tap_address(port.mac))  # two hooks at once must not both find the address free
     try:
-        _start_detached(bridge, address, live=bool(tap))
+        known = _forget_gone_taps(port, tap)
+        reason = waits_for_restart(port, network) if tap and not known else ""
+        if reason:
+            return reason
+        vlans = wanted_vlans(port, network, sysfs.bridge(port.bridge))
+        _check_programs()
+        tickets.check_address(port, tap, known)
+        port.group = shown_group(port, network)
+        ticket = tickets.new(port, network.name, vlans, live=bool(tap))
+        for other in known:
+            if other.uuid == port.uuid:  # the daemon was restarted and announces a port that it has already granted
+                ticket.created, ticket.live = other.created, other.live
+        tickets.write(ticket)
+    finally:
+        os.close(lock)
+    log.info(f"{tickets.subject(ticket, tap)}: wanted on {port.bridge}: {to_text(vlans)}")
+    try:
+        _start_detached(port.bridge, tap_address(port.mac), live=bool(tap))
     except HookError:
         if all(other.uuid != ticket.uuid for other in known):  # libvirt gives the port up without a port-deleted
             tickets.remove(ticket)
         raise
+    return ""
 
 
 def port_deleted(xml: bytes) -> None:
@@ -95,26 +99,25 @@ def _start_detached(bridge: str, address: str, live: bool) -> None:
     run_detached(work)
 
 
-def _wait_for_lock(address: str) -> None:
-    """Take the lock of a tap's address. Raises HookError if another process holds it for LOCK_SECONDS."""
+def _wait_for_lock(address: str) -> int:
+    """Take the lock of a tap's address, return its descriptor. Raises HookError if that takes LOCK_SECONDS."""
     end = time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            tickets.take_lock(address)
-            return
+            return tickets.take_lock(address)
         except BlockingIOError:
             if time.monotonic() > end:
                 raise HookError("another hook process is changing the tap with that address: try again") from None
             time.sleep(0.02)
 
 
-def _forget_gone_taps(known: list[Ticket], tap: str, port: Port) -> list[Ticket]:
-    """Given the tickets of a tap's address, the tap or "", and a port, remove the tickets of taps that are gone, return
-    the rest.
+def _forget_gone_taps(port: Port, tap: str) -> list[Ticket]:
+    """Given a port and its tap or "", remove the tickets of the tap's address whose taps are gone, return the rest.
 
     A VM that ended without a port leaves a ticket, which must not count for the next tap with that address. The earlier
     ports of the same NIC are gone even if libvirt's file of them is there: a network daemon that was down has kept it.
     """
+    known = tickets.of(port.bridge, tap_address(port.mac))
     gone = [
         other
         for other in known

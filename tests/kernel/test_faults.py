@@ -283,12 +283,8 @@ def test_no_ticket_can_be_written(bridge, ready, run, how, why):
         run.mount("ro")
     line = refused(ready.network("port-created", networkport(UUID, "zerotier")))
 
-    what = (
-        f"cannot write {TICKETS}/{TAP_MAC}.{UUID}"
-        if how == "full"
-        else f"VM web, NIC {MAC}: cannot lock {TICKETS}/lock"
-    )
-    assert line == f"{what}: {why}: mend that and try again"
+    what = f"cannot write {TICKETS}/{TAP_MAC}.{UUID}" if how == "full" else f"cannot lock {TICKETS}/lock"
+    assert line == f"VM web, NIC {MAC}: {what}: {why}: mend that and try again"
     assert (tickets(), ready.detached()) == ([], [])
     assert ready.network("port-created", networkport(UUID, "")).returncode == 0
 
@@ -405,7 +401,8 @@ def test_no_process_can_be_started_while_libvirt_waits(bridge, few):
     done = hook("port-created", port_created(), executable=few.executable("network"))
 
     line = refused(done)
-    assert line == "cannot start a process: Resource temporarily unavailable: mend that and try again"
+    why = "cannot start a process: Resource temporarily unavailable"
+    assert line == f"VM web, NIC {MAC}: {why}: mend that and try again"
     assert (detached(), tickets()) == ([], [])
     assert hook("port-created", port_created("no-portgroup"), executable=few.executable("network")).returncode == 0
 
@@ -467,7 +464,8 @@ def test_few_files_can_be_opened_while_libvirt_waits(bridge, tmp_path):
             assert (tickets(), detached()) == ([], [])
         else:
             bridge.add_tap()
-            may_open(100, *detached())
+            if number == 5:  # with more, the process may have ended already
+                may_open(100, *detached())
             eventually(lambda: vlans("vnet0") == ZEROTIER and not detached())
             bridge.remove_tap()
             hook("port-deleted", port_created())

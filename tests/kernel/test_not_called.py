@@ -54,6 +54,19 @@ def test_the_tap_gets_its_vlans_all_the_same(note, portgroup, replaced, expected
     assert line.endswith("install the network hook, and systemctl restart libvirtd")
 
 
+def test_the_ticket_of_an_earlier_start_does_not_stay(note, bridge):
+    """Without the network hook, nobody tells that the VM has stopped."""
+    note()
+    start()
+    bridge.remove_tap()
+    bridge.add_tap()
+    again = DOMAIN.replace(UUID, UUID[:-1] + "2")
+    assert hook("start", again, executable=QEMU, name="web").returncode == 0
+
+    assert [name[-1] for name in tickets()] == ["2"]
+    assert vlans("vnet0") == ZEROTIER
+
+
 def test_the_daemon_to_restart_is_the_one_that_there_is(note):
     note()
     Path("/run/libvirt/virtnetworkd-sock").touch()
