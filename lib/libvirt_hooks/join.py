@@ -87,7 +87,10 @@ def _check_address(nic: Nic, nics: list[Nic]) -> None:
     for other in nics:
         same = tap_address(other.mac) == tap_address(nic.mac) and sysfs.master(other.tap) == sysfs.master(nic.tap)
         if other is not nic and same:
-            raise HookError(f"NIC {other.mac} has the same last five bytes on the same bridge: give one another MAC")
+            raise HookError(
+                f"NIC {other.mac} has the same last five bytes on the same bridge: give one of the two NICs another "
+                "MAC address"
+            )
 
 
 def _is_right(ticket: Ticket, tap: str) -> bool:

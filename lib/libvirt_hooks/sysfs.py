@@ -83,7 +83,9 @@ def tap_with(mac: str, bridge: str) -> str:
     """
     found = taps_with(mac, bridge)
     if len(found) > 1:
-        raise HookError(f"{' and '.join(found)} on {bridge} have the same address: give one another MAC address")
+        raise HookError(
+            f"{' and '.join(found)} on {bridge} have the same address: give one of the two NICs another MAC address"
+        )
     return next(iter(found), "")
 
 

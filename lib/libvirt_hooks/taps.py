@@ -152,7 +152,7 @@ def _check_bridge(link: object, tap: str, bridge_name: str) -> None:
     """Given what `bridge -j link show dev TAP` has answered, raise HookError unless the tap is on this bridge."""
     masters = [entry.get("master") for entry in link if isinstance(entry, dict)] if isinstance(link, list) else []
     if masters != [bridge_name]:
-        raise HookError(f"{tap} is not on {bridge_name}")
+        raise HookError(f"{tap} is not on {bridge_name}: try again")
 
 
 def _check_same_tap(ticket: Ticket, tap: str, number: int) -> None:
@@ -162,7 +162,7 @@ def _check_same_tap(ticket: Ticket, tap: str, number: int) -> None:
     moment has other VLANs than were read.
     """
     if not number or sysfs.bridge_port_number(tap, ticket.bridge) != number:
-        raise HookError(f"{tap} has left {ticket.bridge}")
+        raise HookError(f"{tap} has left {ticket.bridge}: try again")
     if sysfs.address(tap) != tap_address(ticket.mac):
         raise HookError(f"{tap} does not have the address of this NIC's tap, {tap_address(ticket.mac)}")
 

@@ -284,8 +284,8 @@ def test_a_damaged_ticket_stops_the_start(bridge):
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        ("on no bridge", "vnet0 is not on br0"),
-        ("on another bridge", "vnet0 is not on br0"),
+        ("on no bridge", "vnet0 is not on br0: try again"),
+        ("on another bridge", "vnet0 is not on br0: try again"),
         ("nowhere", 'bridge -j link show dev vnet0: exit 1: Cannot find device "vnet0"'),
     ],
 )
@@ -392,6 +392,7 @@ def test_our_own_mistakes_stop_only_a_vm_that_has_a_portgroup(bridge, hook_with_
 
     announced(bridge)
     assert start(executable=executable, operation="reconnect").returncode == 0
+    assert hook("start", without_portgroups(), executable=executable, name="web").returncode == 1  # it has a ticket now
     done = start(executable=executable)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

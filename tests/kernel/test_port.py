@@ -218,7 +218,7 @@ def test_two_ports_of_one_address_are_both_left_as_they_are(bridge):
         ip("link", "set", name, "address", TAP_MAC)
     subprocess.run(["ip", "-batch", "-"], input=b"link set vnet5 master br0\nlink set vnet6 master br0\n", check=True)
 
-    eventually(lambda: any("on br0 have the same address: give one another MAC" in line for line in logged()))
+    eventually(lambda: any("on br0 have the same address: give one of the two NICs" in line for line in logged()))
     assert vlans("vnet6") == {}
 
 

@@ -118,7 +118,7 @@ def test_a_tap_that_bridge_does_not_show_on_the_bridge_is_left_as_it_is(bridge, 
     )
     hook("port-created", port_created(), path=elsewhere)
     bridge.add_tap()
-    eventually(lambda: f"trying again: web {MAC} vnet0 zerotier: vnet0 is not on br0" in logged())
+    eventually(lambda: f"trying again: web {MAC} vnet0 zerotier: vnet0 is not on br0: try again" in logged())
     assert vlans("vnet0") == {1: ACCESS}
     (tmp_path / "mended").touch()
 

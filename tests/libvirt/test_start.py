@@ -117,7 +117,7 @@ def test_two_nics_whose_taps_have_one_address_stop_the_start(vm):
     """libvirt replaces the first byte of the MAC address in the tap's."""
     vm("web", nic("52:54:00:00:00:01", "zerotier"), nic("50:54:00:00:00:01", "server"), start=False)
 
-    assert "has the same last five bytes on the same bridge: give one another MAC" in virsh_fails("start", "web")
+    assert "has the same last five bytes on the same bridge: give one of the two NICs" in virsh_fails("start", "web")
     nothing_left_behind()
 
 

@@ -49,7 +49,7 @@ def _ask(*words: str) -> bytes:
     except FileNotFoundError as error:
         raise HookError("virsh is not installed: install libvirt-clients (dnf: libvirt-client)") from error
     except subprocess.TimeoutExpired as error:
-        raise HookError(f"{typed}: no answer after {TIMEOUT_SECONDS} s") from error
+        raise HookError(f"{typed}: no answer after {TIMEOUT_SECONDS} s: try again") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in an argument
         raise HookError(f"{typed}: cannot be run: {error}") from error
     said = " ".join(done.stderr.decode(errors="replace").split())
