@@ -176,10 +176,14 @@ def check_address(port: Port, tap: str, known: list[Ticket]) -> None:
 
 
 def is_granted(ticket: Ticket) -> bool:
-    """Given a ticket, return whether libvirt has granted its port, or is about to: it notes a port after the hook."""
+    """Given a ticket whose tap is not there, return whether libvirt has granted its port, or is about to.
+
+    libvirt notes a port after the hook has returned. A tap that has been seen right has been there, and is gone.
+    """
     if has_port(ticket.network, ticket.uuid):
         return True
-    return not ticket.released and time.monotonic() - ticket.created < NOTED_SECONDS
+    has_been_there = ticket.released or ticket.right
+    return not has_been_there and time.monotonic() - ticket.created < NOTED_SECONDS
 
 
 def without_forgotten(tickets: list[Ticket]) -> list[Ticket]:

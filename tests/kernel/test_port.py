@@ -189,6 +189,17 @@ def test_a_twin_address_that_libvirt_has_not_noted_yet_is_refused(bridge):
     assert tickets() == [f"{TAP_MAC}.{UUID[:-1]}1"]
 
 
+def test_a_twin_address_whose_tap_has_been_there_and_is_gone_is_free_at_once(bridge):
+    """Nobody has said port-deleted: the network hook was not executable for a while, say."""
+    hook("port-created", twin(1))
+    bridge.add_tap()
+    eventually(lambda: vlans("vnet0") == ZEROTIER and not detached())
+    bridge.remove_tap()
+
+    assert hook("port-created", twin(2)).returncode == 0
+    assert tickets() == [f"{TAP_MAC}.{UUID[:-1]}2"]
+
+
 def test_of_twin_addresses_at_once_one_is_refused(bridge):
     for _ in range(5):
         calls = [
