@@ -14,7 +14,7 @@ What runs while libvirtd waits imports as little as it can: no dataclasses, typi
 class HookError(Exception):
     """What the operator must know: one sentence that says what is wrong and what to do.
 
-    Raised anywhere, caught once, in a hook's main(): there it becomes a log line, the line on stderr that libvirt
+    Raised anywhere, caught once, in hook.run(): there it becomes a log line, the line on stderr that libvirt
     shows, and exit status 1. refuses says that this VM must not start, whatever else is known of it.
     """
 
