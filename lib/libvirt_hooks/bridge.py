@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The only module that runs iproute2's commands, nearly always `bridge`, as an operator would type them.
 
-Not to be imported while libvirtd waits: `sh` takes longer to import than all the rest.
+Not to be imported while libvirtd waits: importing `sh` takes longer than a whole hook does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """When to try again, and when to give up. Knows nothing of what is tried.
 
-Not to be imported while libvirtd waits: `tenacity` takes longer to import than all the rest.
+Not to be imported while libvirtd waits: `tenacity` can import asyncio.
 """
 
 from __future__ import annotations
