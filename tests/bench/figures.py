@@ -413,8 +413,8 @@ host, so the milliseconds are not a hypervisor's: compare the ratios.
   host with Debian 12; with Debian 13 it is 4 ms, because sh 2 has imported asyncio already. From 3 s on the import no
   longer shows.
 * *100 taps at once* share one processor with all that each process does besides: reading the addresses of 100 taps
-  (5 to 10 ms), sweeping 100 tickets (4 ms), ending, and the looks of those that still wait. One tap alone waits for none
-  of that. That is why this row misses its limit.
+  (5 to 10 ms), sweeping 100 tickets (4 ms), ending, and the looks of those that still wait. One tap alone waits for
+  none of that. That is why this row misses its limit.
 * *after 30 s*: looks for the tap get rarer the longer it takes, one every sixtieth of the time that has passed.
 * The time of a tap runs from its joining the bridge to the last change of its VLANs, both as the kernel tells them
   (`bridge monitor link`).
