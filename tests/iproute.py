@@ -20,7 +20,15 @@ def bridge(*words):
 
 def vlans(port):
     """Given a port, return its VLANs as {vid: (flag, ...)}, e.g. {46: ("PVID", "Egress Untagged")}."""
-    command = ["/usr/sbin/bridge", "-j", "vlan", "show", "dev", port]
+    command = [
+        "/usr/sbin/bridge",
+        "-j",
+        "-compressvlans",
+        "vlan",
+        "show",
+        "dev",
+        port,
+    ]  # 4,094 lines one by one can be cut short
     shown = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     return {
         vid: tuple(vlan.get("flags", ()))
