@@ -34,7 +34,7 @@ def save_in_time(kind: str, xml: bytes) -> None:
 def save_definition(kind: str, xml: bytes) -> None:
     """Given "qemu" or "network" and the XML of what libvirt starts, save the definition if that has changed.
 
-    The XML is saved only where there is no configuration of libvirt's own, so for transient ones. Raises nothing:
+    A transient VM or network has no configuration file of libvirt's, so the XML itself is saved. Raises nothing:
     whatever goes wrong is logged.
     """
     name = "?"
@@ -86,7 +86,8 @@ def save(kind: str, of: Identity, content: bytes) -> None:
 def directory_name(of: Identity) -> str:
     """Given which VM or network, return the name of its directory, NAME.UUID: two never share one.
 
-    Of the name what is safe in a path and can be read; the uuid keeps them apart, and together after a renaming.
+    The name keeps only characters that are safe in a path. The uuid tells VMs of one name apart, and shows after a
+    renaming which directories belong together.
     """
     readable = "".join(c if c.isalnum() or c in "._+@-" else "_" for c in of.name)
     readable = "_" + readable[1:] if readable[:1] in (".", "-") else readable
@@ -136,7 +137,7 @@ def _persistent(kind: str, given: Identity) -> bytes:
 
 
 def _without_state(xml: bytes) -> bytes:
-    """Given a definition, return it without the attributes of its first tag that it has only while it runs."""
+    """Given a definition, return it without those attributes of its first tag that only a running one has."""
     head, end, rest = xml.partition(b">")
     words = [word for word in head.split(b" ") if not word.startswith((b"id=", b"connections="))]
     return b" ".join(words) + end + rest

@@ -24,7 +24,7 @@ def run_detached(work: Callable[[], None]) -> None:
         parent_lives, parent = os.pipe()
         child = os.fork()
     except OSError as error:
-        raise HookError(f"cannot start a process: {error.strerror}: mend that and try again") from error
+        raise HookError(f"cannot start a process: {error.strerror}: fix that and try again") from error
     if child == 0:
         os.close(parent)
         _work_and_exit(work, parent_lives)
@@ -33,13 +33,14 @@ def run_detached(work: Callable[[], None]) -> None:
 def run_within(seconds: float, work: Callable[[], None]) -> bool:
     """Have a process of its own do this work, return whether it was done in so many seconds; if not, it is killed.
 
-    A file system that hangs keeps a process for ever, and kill -9 counts once it answers again: nothing is done late.
+    A file system that hangs holds a process for as long. Once the file system answers again, the process dies of its
+    SIGKILL at once, so nothing is done late.
     """
     try:
         done, worker = os.pipe()
         child = os.fork()
     except OSError as error:
-        raise HookError(f"cannot start a process: {error.strerror}: mend that and try again") from error
+        raise HookError(f"cannot start a process: {error.strerror}: fix that and try again") from error
     if child == 0:
         os.close(done)  # worker stays open until this process ends
         _exit_after(work)

@@ -15,7 +15,7 @@ from . import HookError
 
 
 def parse(xml: bytes, origin: str) -> Element:
-    """Given XML and what its error's sentence is to call it, return its root element.
+    """Given XML and the words by which an error is to call it, return its root element.
 
     Raises HookError if the XML is not well-formed, or has a DTD or entities. libvirt writes the names of portgroups and
     VMs as they are (libvirt, src/conf/network_conf.c, virPortGroupDefFormat()).

@@ -30,8 +30,8 @@ def run(
     """Given a hook's name and libvirt's arguments (object, operation, sub-operation, extra), return the exit status.
 
     operations has what to do with the XML on stdin, for each operation that the hook takes. may_stop() is given the
-    operation and the XML, which need not be well-formed, and returns whether a failure may stop libvirt. What the
-    operator must know begins with about.
+    operation and the XML, which need not be well-formed, and returns whether a failure may stop libvirt. Each
+    sentence for the operator begins with `about`.
     Nothing is done while the hooks are switched off. A daemon of the user's own (qemu:///session) calls the same hooks
     without the right to change a bridge: nothing is done then either. Source: libvirt, docs/hooks.rst.
     """

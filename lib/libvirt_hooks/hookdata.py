@@ -85,7 +85,7 @@ def parse_network(xml: bytes) -> Network:
     root = parse(xml, STDIN)
     network, port = child(root, "network"), child(root, "networkport")
     if network is None:
-        raise HookError("the XML on stdin has no <network>: only libvirt is to call this hook")
+        raise HookError("the XML on stdin has no <network>: let only libvirt call this hook")
     return _network(network, None if port is None else _port(port))
 
 
@@ -101,7 +101,7 @@ def parse_network_state(xml: bytes, port: Port) -> Network:
 
 
 def parse_domain(xml: bytes, origin: str = STDIN) -> Domain:
-    """Given a domain's XML and what errors are to call it, return the VM and its NICs.
+    """Given a domain's XML and the words by which an error is to call it, return the VM and its NICs.
 
     Raises HookError as parse_network() does.
     """
@@ -158,7 +158,7 @@ def checked_mac(text: str) -> str:
     mac = text.lower()
     parts = mac.split(":")
     if len(parts) != 6 or not all(len(part) == 2 and HEX_DIGITS.issuperset(part) for part in parts):
-        raise HookError(f"'{text}' is no MAC address: only libvirt is to call this hook")
+        raise HookError(f"'{text}' is no MAC address: let only libvirt call this hook")
     return mac
 
 
@@ -167,7 +167,7 @@ def checked_uuid(text: str) -> str:
     uuid = text.lower()
     lengths = [len(part) for part in uuid.split("-")]
     if lengths != [8, 4, 4, 4, 12] or not HEX_DIGITS.issuperset(uuid.replace("-", "")):
-        raise HookError(f"'{text}' is no UUID: only libvirt is to call this hook")
+        raise HookError(f"'{text}' is no UUID: let only libvirt call this hook")
     return uuid
 
 
@@ -213,7 +213,7 @@ def _nic(element: Element) -> Nic:
         network=attribute(element, "source", "network"),
         group=attribute(element, "source", "portgroup"),
         bridge=_interface_or_none(attribute(element, "source", "bridge")),
-        # a NIC that is no port is not ours: an odd name there must not stop the VM
+        # the hooks do nothing to a NIC that is no port, so an odd name there must not stop the VM
         tap=checked_interface(tap) if tap and port_uuid else _interface_or_none(tap),
         port_uuid=checked_uuid(port_uuid) if port_uuid else "",
         has_vlan=child(element, "vlan") is not None,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the qemu hook does when a VM's taps exist and its QEMU does not: no guest runs without its wanted VLANs.
 
-Usually the network hook's detached process has given them by then, and the ticket says so. If not, it is done here.
+Usually the network hook's detached process has set the VLANs by then, and the ticket says so. If not, this hook does.
 A NIC without a ticket is left alone, or the network hook was not called for it: then this hook decides.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the network hook does when libvirt announces a port or takes it back.
 
-What libvirtd waits for ends with the fork. So all that can be refused is refused before: after it nobody sees anything.
+libvirtd waits until the fork. Whatever can be refused is refused before, because nobody sees an error afterwards.
 """
 
 from __future__ import annotations

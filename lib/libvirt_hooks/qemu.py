@@ -34,7 +34,8 @@ def _start(xml: bytes) -> None:
 def _may_stop(operation: str, xml: bytes) -> bool:
     """Only the start of a VM that names a portgroup or has a ticket may fail: in `reconnect` the VM would be killed.
 
-    A ticket's file is named after its port, and the XML names the VM's ports. Other modules may be what has failed.
+    A ticket's file is named after its port, and the XML names the VM's ports. This function imports nothing, because
+    another module may be what has failed.
     """
     if operation != "start":
         return False

@@ -45,7 +45,7 @@ def wait_and_set_vlans(bridge_name: str, address: str, live: bool) -> None:
             raise
 
     def sleep(seconds: float) -> None:
-        _sleep_unless_it_comes(bridge_name, address, seen, began, seconds)
+        _sleep_unless_tap_comes(bridge_name, address, seen, began, seconds)
 
     said: set[str] = set()
 
@@ -109,7 +109,7 @@ def try_to_set_vlans(bridge_name: str, address: str, watch_until: float, is_new:
 
 
 def set_vlans(ticket: Ticket, tap: str, current: Vlans | None, type_commands: Type = bridge.type_commands) -> None:
-    """Type what leads from a tap's current VLANs to those that its ticket wants, read back, note it in the ticket.
+    """Type the commands that lead from a tap's current VLANs to its wanted VLANs, read back, note that in the ticket.
 
     The current VLANs are read first if they are None. Raises HookError if the tap is not on its bridge, or has other
     VLANs in the end.
@@ -167,10 +167,10 @@ def _check_same_tap(ticket: Ticket, tap: str, number: int) -> None:
         raise HookError(f"{tap} does not have the address of this NIC's tap, {tap_address(ticket.mac)}")
 
 
-def _sleep_unless_it_comes(bridge_name: str, address: str, seen: dict[str, int], began: float, seconds: float) -> None:
-    """As time.sleep(), but end once a tap with this address has come to the bridge that was not seen there before.
+def _sleep_unless_tap_comes(bridge_name: str, address: str, seen: dict[str, int], began: float, seconds: float) -> None:
+    """Sleep as time.sleep() does, but end once a tap with this address comes to the bridge that was not seen there.
 
-    Look less and less often the longer ago it all began: a hundred such processes can wait at once.
+    The longer the whole wait has lasted, the rarer are the looks: a hundred such processes can wait at once.
     """
     end = time.monotonic() + seconds
     while (now := time.monotonic()) < end:

@@ -92,7 +92,7 @@ def write(ticket: Ticket) -> None:
             os.unlink(f"{file_name}.new")
         except OSError:  # there is no such file yet
             pass
-        raise HookError(f"cannot write {file_name}: {error.strerror}: mend that and try again") from error
+        raise HookError(f"cannot write {file_name}: {error.strerror}: fix that and try again") from error
 
 
 def read(file_name: str) -> Ticket:
@@ -103,12 +103,12 @@ def read(file_name: str) -> Ticket:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise HookError(f"the ticket {file_name} cannot be read ({error.strerror}): mend that and try again") from error
+        raise HookError(f"the ticket {file_name} cannot be read ({error.strerror}): fix that and try again") from error
     found = dict(line.split(" ", 1) for line in whole.split("\n") if " " in line)
     try:
         if not end:
             raise ValueError("it is cut short")
-        # a line that a full /run has cut short notes nothing
+        # ignore a line that a full /run has cut short
         notes = [line.split(" ") for line in seen.split("\n")[:-1]]
         right = [(note[1], int(note[2])) for note in notes if len(note) == 3 and note[2].isdecimal()]
         return Ticket(
@@ -151,7 +151,7 @@ def take_lock(address: str) -> int:
         os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
         descriptor = os.open(file_name, os.O_WRONLY | os.O_CREAT, 0o600)
     except OSError as error:
-        raise HookError(f"cannot lock {file_name}: {error.strerror}: mend that and try again") from error
+        raise HookError(f"cannot lock {file_name}: {error.strerror}: fix that and try again") from error
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(address.replace(":", ""), 16))
     except OSError:
@@ -178,7 +178,8 @@ def check_address(port: Port, tap: str, known: list[Ticket]) -> None:
 def is_granted(ticket: Ticket) -> bool:
     """Given a ticket whose tap is not there, return whether libvirt has granted its port, or is about to.
 
-    libvirt notes a port after the hook has returned. A tap that has been seen right has been there, and is gone.
+    libvirt notes a port only after the hook has returned. So a young ticket counts as granted, too, unless its tap has
+    already come and gone.
     """
     if has_port(ticket.network, ticket.uuid):
         return True
@@ -189,8 +190,8 @@ def is_granted(ticket: Ticket) -> bool:
 def without_forgotten(tickets: list[Ticket]) -> list[Ticket]:
     """Given the tickets of one tap, remove those whose ports libvirt has forgotten, return the rest.
 
-    libvirt forgets a network's ports without a word when the network is stopped (`virsh net-destroy`). Here that shows
-    once a younger ticket has come.
+    libvirt forgets a network's ports without a word when the network is stopped (`virsh net-destroy`). A younger
+    ticket of the same tap shows that.
     """
     standing = [ticket for ticket in tickets if not ticket.released]
     forgotten = [ticket for ticket in standing[:-1] if not has_port(ticket.network, ticket.uuid)]
@@ -208,7 +209,7 @@ def release(ticket: Ticket, tap_lives: bool) -> None:
             remove(gone)
     elif _is_announced(ticket, time.monotonic()):  # libvirt has decided against it
         remove(ticket)
-    elif standing:  # libvirt has decided against this one, so for the other
+    elif standing:  # libvirt takes this port back, so the other one stays
         for other in standing:
             other.live = False
             write(other)

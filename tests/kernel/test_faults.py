@@ -284,7 +284,7 @@ def test_no_ticket_can_be_written(bridge, ready, run, how, why):
     line = refused(ready.network("port-created", networkport(UUID, "zerotier")))
 
     what = f"cannot write {TICKETS}/{TAP_MAC}.{UUID}" if how == "full" else f"cannot lock {TICKETS}/lock"
-    assert line == f"VM web, NIC {MAC}: {what}: {why}: mend that and try again"
+    assert line == f"VM web, NIC {MAC}: {what}: {why}: fix that and try again"
     assert (tickets(), ready.detached()) == ([], [])
     assert ready.network("port-created", networkport(UUID, "")).returncode == 0
 
@@ -305,7 +305,7 @@ def test_a_full_run_stops_nothing_that_has_a_ticket(bridge, ready, run):
 def test_a_read_only_run_stops_the_start_and_is_waited_out_by_the_detached_process(bridge, ready, run):
     announced(bridge, ready)
     run.mount("ro")
-    why = f"cannot lock {TICKETS}/lock: Read-only file system: mend that and try again"
+    why = f"cannot lock {TICKETS}/lock: Read-only file system: fix that and try again"
     assert refused(ready.qemu("web", DOMAIN)) == f"VM web: NIC {MAC}, tap vnet0: {why}"
     ready.follow(TAP_MAC)
     eventually(lambda: f"trying again: {why}" in logged())
@@ -402,7 +402,7 @@ def test_no_process_can_be_started_while_libvirt_waits(bridge, few):
 
     line = refused(done)
     why = "cannot start a process: Resource temporarily unavailable"
-    assert line == f"VM web, NIC {MAC}: {why}: mend that and try again"
+    assert line == f"VM web, NIC {MAC}: {why}: fix that and try again"
     assert (detached(), tickets()) == ([], [])
     assert hook("port-created", port_created("no-portgroup"), executable=few.executable("network")).returncode == 0
 

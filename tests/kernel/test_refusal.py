@@ -112,7 +112,7 @@ def test_tickets_that_cannot_be_written(bridge):
         TICKETS.unlink()
 
     assert done.returncode == 1
-    assert "cannot lock /run/libvirt-hooks/lock: File exists: mend that and try again" in done.stderr
+    assert "cannot lock /run/libvirt-hooks/lock: File exists: fix that and try again" in done.stderr
 
 
 def test_the_lib_is_not_there(bridge, tmp_path):
@@ -121,7 +121,7 @@ def test_the_lib_is_not_there(bridge, tmp_path):
     done = hook("port-created", port_created(), executable=copy)
     assert done.returncode == 1
     assert (
-        done.stderr == f"No module named 'libvirt_hooks': lib is not in {tmp_path}, or not complete: install it anew\n"
+        done.stderr == f"No module named 'libvirt_hooks': lib is not in {tmp_path}, or not complete: install the hooks again\n"
     )
     assert hook("port-created", port_created("no-portgroup"), executable=copy).returncode == 0
     assert hook("started", executable=copy).returncode == 0

@@ -178,7 +178,7 @@ def test_a_ticket_that_goes_while_the_directory_is_read_hides_no_other(directori
 def test_a_ticket_that_cannot_be_written_says_so(directories):
     (directories / "tickets").write_text("a file where the directory should be")
 
-    with pytest.raises(HookError, match=r"cannot write .*tickets.*: mend that and try again"):
+    with pytest.raises(HookError, match=r"cannot write .*tickets.*: fix that and try again"):
         tickets.write(ticket())
 
 

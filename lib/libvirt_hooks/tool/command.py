@@ -153,8 +153,8 @@ def _put_back(nic: NicState) -> tuple[list[list[str]], list[list[str]]]:
     """
     check_bridge(sysfs.bridge(nic.port.bridge))
     if sysfs.master(nic.tap) or not sysfs.ifindex(nic.tap):
-        where = f"is on {sysfs.master(nic.tap)}" if sysfs.master(nic.tap) else "is nowhere"
-        raise HookError(f"{nic.tap} {where} instead of on {nic.port.bridge}: restart the VM if nobody meant that")
+        where = f"is on {sysfs.master(nic.tap)}" if sysfs.master(nic.tap) else "does not exist"
+        raise HookError(f"{nic.tap} {where}, and belongs on {nic.port.bridge}: restart the VM if that is not meant")
     link = ["ip", "link", "set", "dev", nic.tap]
     return [[*link, "down"], [*link, "master", nic.port.bridge]], [[*link, "up"]]
 

@@ -45,7 +45,7 @@ def problem(nic: NicState) -> str:
 def problems(nics: list[NicState], bridges: list[BridgeState]) -> list[str]:
     """Given the NICs of all running VMs and their bridges, return what is not right, a line each."""
     faults = [bridge.fault for bridge in bridges if bridge.fault]
-    told = [nic for nic in nics if not (nic.refused and nic.reason in faults)]  # once for the bridge is enough
+    told = [nic for nic in nics if not (nic.refused and nic.reason in faults)]  # the bridge's own line is enough
     lines = [f"{subject(nic)}: {problem(nic)}" for nic in told if problem(nic)]
     lines += [f"{subject(nic)}: {MADE_PLAIN}: {_way_back(nic)}" for nic in nics if nic.made_plain]
     lines += faults

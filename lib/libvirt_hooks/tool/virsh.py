@@ -11,7 +11,7 @@ from .. import HookError
 
 VIRSH = ("virsh", "-q", "-c", "qemu:///system")
 TIMEOUT_SECONDS = 60  # libvirtd may be waiting for the hook of another VM
-# what virsh says of one that is not there, or not any more, in LC_ALL=C. source: libvirt, tools/virsh-util.c
+# what virsh says in LC_ALL=C if there is no such VM or network. source: libvirt, tools/virsh-util.c
 NO_SUCH = ("failed to get domain", "failed to get network", "Domain not found", "Network not found")
 
 
