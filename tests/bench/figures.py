@@ -42,6 +42,7 @@ SO_RCVBUFFORCE = 33  # source: asm-generic/socket.h
 FAMILY = 16  # of a message about a link, struct ifinfomsg behind struct nlmsghdr: the offset in octets
 PR_SET_CHILD_SUBREAPER = 36  # source: linux/prctl.h
 SAMPLES = 9
+TENACITY = "the tap comes while tenacity is still imported"  # why a figure misses its limit
 Row = tuple[str, ...]
 TYPED = (
     "bridge vlan show dev {port} >/dev/null; bridge vlan del dev {port} vid 1 master; "
@@ -107,10 +108,10 @@ def joining() -> list[Row]:
     for later, limit in ((0, "≤ 3.1"), (0.3, "≤ 4"), (3, "≤ 4"), (30, "≤ 10")):
         what = f"tap joins {later} s after the hook → last VLAN change"
         ours = statistics.median(join(NETWORK, later) for _ in range(SAMPLES))
-        rows.append(row(what, ours, "typed", typed, limit))
+        rows.append(explained(row(what, ours, "typed", typed, limit), TENACITY))
         if later == 0.3:
             bash = statistics.median(join(BASH, later) for _ in range(SAMPLES))
-            rows.append(row("", ours, "bash hook", bash, "< 1"))
+            rows.append(explained(row("", ours, "bash hook", bash, "< 1"), TENACITY))
     with_sh, with_both = [], []
     for _ in range(SAMPLES):
         with_sh.append(seconds([*IMPORTS, "import sh"]))
@@ -161,7 +162,9 @@ def crowds() -> list[Row]:
     assert all(vlans(f"vnet{number}") == [46] for number in hundred)
     for number in hundred:
         remove(number)
-    rows = [row("100 taps at once → last VLAN change", times[-1] - times[0], "100 times one", 100 * one, "≤ 1.2")]
+    what, all_of_them = "100 taps at once → last VLAN change", times[-1] - times[0]
+    against_one = row(what, all_of_them, "100 times one", 100 * one, "≤ 1.2")
+    rows = [explained(against_one, "explained below in part")]
 
     with open("/run/batch", "w", encoding="ascii") as batch:
         for number in range(1000, 2000):
@@ -378,6 +381,12 @@ def row(what: str, ours: float, against: str, theirs: float, limit: str) -> Row:
     return (what, f"{ours * 1000:.0f}", against, f"{theirs * 1000:.0f}", f"{ours / theirs:.2f}", limit)
 
 
+def explained(measured: Row, why: str) -> Row:
+    """Given a row with a limit, and why its ratio can be above the limit, return the row, which says so if it is."""
+    *cells, ratio, limit = measured
+    return (*cells, ratio, f"{limit}, missed: {why}") if float(ratio) > float(limit.split()[1]) else measured
+
+
 def page(rows: list[Row], lines: list[str]) -> str:
     """Return the page in Markdown."""
     cells = [("what", "ms", "against", "ms", "ratio", "to reach"), ("---", "--:", "---", "--:", "--:", "---"), *rows]
@@ -408,13 +417,12 @@ host, so the milliseconds are not a hypervisor's: compare the ratios.
 * *the least possible* is a Python that imports `defusedxml`'s quickest parser, forks, and does nothing.
 * *typed* is `bridge vlan show`, `bridge vlan del` and `bridge vlan add`, in a shell, from its start to the last change.
 * *bash hook* is tests/bench/hook.bash: 20 lines with xmllint and jq that check nothing.
-* *after 0 s* and *after 0.3 s*: the tap joins while the detached process still imports `sh` and `tenacity`, which has
-  every attempt from the first on. That is why these rows miss their limits. tenacity 8.2 imports asyncio: 15 ms on a
-  host with Debian 12; with Debian 13 it is 4 ms, because sh 2 has imported asyncio already. From 3 s on the import no
-  longer shows.
-* *100 taps at once* share one processor with all that each process does besides: reading the addresses of 100 taps
-  (5 to 10 ms), sweeping 100 tickets (4 ms), ending, and the looks of those that still wait. One tap alone waits for
-  none of that. That is why this row misses its limit.
+* *after 0 s* and *after 0.3 s*: the tap joins while the detached process still imports `sh` and `tenacity`. tenacity
+  runs every attempt, so none can begin before its import has ended. That is why these rows miss their limits. tenacity
+  8.2 imports asyncio: 15 ms on a host with Debian 12; with Debian 13 it is 4 ms, because sh 2 has imported asyncio
+  already. From 3 s on the import no longer shows.
+* *100 taps at once* share one processor, and each process does more than for one tap: it reads 100 addresses
+  (5 to 10 ms) and sweeps 100 tickets (4 ms). The rest of the 60 ms that each tap takes longer has not been measured.
 * *after 30 s*: looks for the tap get rarer the longer it takes, one every sixtieth of the time that has passed.
 * The time of a tap runs from its joining the bridge to the last change of its VLANs, both as the kernel tells them
   (`bridge monitor link`).
