@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Where the frames of a guest go that sends from the first moment on: into its own VLAN, or the bridge's default one.
 
-With `pytest -rP` this prints the figures of README's table.
+With `pytest -rP` this prints the figures of the table in docs/limits.md.
 """
 
 import contextlib
