@@ -14,10 +14,11 @@ from jsonschema import validate
 from libvirt_hooks import HookError
 from libvirt_hooks.hookdata import Nic, Port, parse_domain, port_of
 from libvirt_hooks.tool import command, installation
+from libvirt_hooks.tool.findings import NOTES
 from libvirt_hooks.tool.inventory import MADE_PLAIN, BridgeState, NicState
 from libvirt_hooks.tool.networks import network_of, planned_port
 from libvirt_hooks.tool.table import in_short, to_json, to_table
-from libvirt_hooks.tool.verdicts import notes, problem, problems, verdict
+from libvirt_hooks.tool.verdicts import notes, problem, problems, subject, verdict
 from libvirt_hooks.vlans import access, every
 from libvirt_hooks.wanted import why_left_alone
 
@@ -34,10 +35,11 @@ def nic(wanted=access(46), current=access(46), **changes):  # noqa: B008 # never
 
 
 def br0(fault="", default_pvid=1, **uplinks):
-    return BridgeState("br0", fault, default_pvid, uplinks)
+    return BridgeState("br0", fault, default_pvid, uplinks, exists=not fault.startswith("no bridge"))
 
 
 LEFT_ALONE = {"wanted": None, "reason": "it has no portgroup", "group": ""}
+DOES_NOT_FILTER = "bridge br0 does not filter VLANs: turn that on with ip link set dev br0 type bridge vlan_filtering 1"
 REFUSED = {"wanted": None, "reason": "network lan defines no portgroup 'x'", "refused": True}
 
 
@@ -58,7 +60,9 @@ REFUSED = {"wanted": None, "reason": "network lan defines no portgroup 'x'", "re
     ],
 )  # fmt: skip
 def test_a_nic_has_one_verdict_and_what_to_do(given, word, says):
-    assert (verdict(given), problem(given)) == (word, says)
+    found = problem(given)
+
+    assert (verdict(given), found.line if found else "") == (word, f"{subject(given)}: {says}" if says else "")
 
 
 TRUNK = {10: "pvid untagged", 20: "", 30: "", 31: ""}
@@ -85,7 +89,7 @@ TRUNK = {10: "pvid untagged", 20: "", 30: "", 31: ""}
         ([nic(**REFUSED, tap="", group="")], br0(), [f"web {MAC} - -: network lan defines no portgroup 'x'"]),
         ([nic(**LEFT_ALONE, current=access(5))], br0(eth0=access(1)), ["br0: no uplink (eth0) carries VLAN 5 of web: "
          "bridge vlan add dev eth0 vid VID master for each that is to leave this host"]),  # set by libvirt itself, say
-        ([nic()], br0("bridge br0 does not filter VLANs"), ["bridge br0 does not filter VLANs"]),
+        ([nic()], br0(DOES_NOT_FILTER), [DOES_NOT_FILTER]),
         # a NIC without a ticket is refused for the same reason: once is enough
         ([nic(wanted=None, refused=True, reason="no bridge br0"), nic()], br0("no bridge br0"), ["no bridge br0"]),
         ([nic(made_plain=True)], br0(), [f"web {MAC} vnet0 zerotier: {MADE_PLAIN}: give it its network back with "
@@ -94,13 +98,51 @@ TRUNK = {10: "pvid untagged", 20: "", 30: "", 31: ""}
     ],
 )  # fmt: skip
 def test_check_finds_what_the_hooks_cannot_see(nics, bridge, says):
-    assert problems(nics, [bridge]) == says
+    assert [finding.line for finding in problems(nics, [bridge])] == says
+
+
+@pytest.mark.parametrize(
+    ("nics", "bridge", "code", "command"),
+    [
+        ([nic(current={}, vm="a b")], br0(eth0=access(46)), "wrong-vlans", "libvirt-vlan sync 'a b'"),
+        ([nic(current=None)], br0(eth0=access(46)), "not-on-bridge", "libvirt-vlan sync web"),
+        ([nic(**REFUSED, current={})], br0(eth0={}), "refused", ""),
+        ([nic(made_plain=True)], br0(eth0=access(46)), "made-plain", "virsh update-device web NIC.xml --live"),
+        ([nic()], br0("no bridge br0: create it"), "no-bridge", ""),
+        ([nic()], br0(DOES_NOT_FILTER), "bridge-does-not-filter", "ip link set dev br0 type bridge vlan_filtering 1"),
+        ([nic()], br0(eth0={}), "uplink-lacks-vlan", "bridge vlan add dev eth0 vid VID master"),
+        ([nic(**{**LEFT_ALONE, "reason": "it runs without g(default), and gets that at its VM's next start"})],
+         br0(eth0=access(46)), "waits-for-restart", ""),
+        ([nic(), nic(**LEFT_ALONE, current=access(1), vm="a")], br0(eth0=every(1)), "in-default-vlan",
+         "ip link set dev br0 type bridge vlan_default_pvid 0"),
+        ([nic()], br0(), "no-uplink", ""),
+    ],
+)  # fmt: skip
+def test_each_finding_has_its_code_and_the_command_to_type(nics, bridge, code, command):
+    (found,) = [*problems(nics, [bridge]), *notes(nics, [bridge])]
+
+    assert (found.code, found.command, found.bridge) == (code, command, "br0")
+    assert found.is_note == (code in NOTES) == found.line.startswith("note: ")
+    assert found.command in found.line
+
+
+def test_a_finding_about_a_nic_says_which_and_its_vlans():
+    (found,) = problems([nic(current={})], [br0(eth0=access(46))])
+
+    assert (found.vm, found.vm_uuid, found.mac, found.tap) == ("web", UUID, MAC, "vnet0")
+    assert (found.wanted, found.current) == (access(46), {})
+
+
+def test_a_bridge_that_does_not_filter_is_said_in_the_hooks_words():
+    (found,) = problems([nic()], [br0(DOES_NOT_FILTER)])
+
+    assert found.line == DOES_NOT_FILTER
 
 
 def test_check_says_all_that_is_wrong_at_once():
-    lines = problems([nic(current={}), nic(made_plain=True, vm="db")], [br0("no bridge br0"), br0(eth0={})])
+    found = problems([nic(current={}), nic(made_plain=True, vm="db")], [br0("no bridge br0"), br0(eth0={})])
 
-    assert [line.split()[0] for line in lines] == ["web", "db", "no", "br0:"]
+    assert [finding.line.split()[0] for finding in found] == ["web", "db", "no", "br0:"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +170,7 @@ def test_notes_say_what_may_be_meant(nics, bridge, says):
     found = notes(nics, [bridge])
 
     assert len(found) == bool(says)
-    assert "".join(found).startswith(says)
+    assert "".join(note.line for note in found).startswith(says and f"note: {says}")
 
 
 def test_a_bridge_without_portgroups_hides_no_note_on_the_next():
@@ -378,6 +420,7 @@ def hooks(tmp_path, monkeypatch):
         pytest.skip("only root can make files of root's")
     monkeypatch.setattr(installation, "HOOKS", tmp_path)
     monkeypatch.setattr(installation, "PROC", tmp_path / "no-proc")
+    monkeypatch.setattr(installation, "OFF", str(tmp_path / "off"))
     (tmp_path / "lib").mkdir()
     for hook in ("network", "qemu"):
         (tmp_path / hook).write_text(f"from libvirt_hooks.{hook} import main\n")
@@ -398,21 +441,41 @@ def test_a_hook_beside_anothers_is_right(hooks):
     assert installation.problems() == []
 
 
+def switch_off(hooks):
+    (hooks / "off").touch()
+
+
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "code", "says"),
     [
-        (lambda hooks: (hooks / "qemu").unlink(), "qemu is not there, or is another's: install the hooks"),
-        (lambda hooks: (hooks / "qemu").write_text("#!/bin/sh\n"), "qemu is not there, or is another's"),
-        (lambda hooks: (hooks / "qemu").chmod(0o644), "qemu is not executable, so libvirt passes it over: chmod 755"),
-        (lambda hooks: (hooks / "qemu").chmod(0o775), "qemu runs as root, and others can change it: chown root:root"),
-        (lambda hooks: os.chown(hooks / "qemu", 1, 1), "qemu runs as root, and others can change it"),
-        (lambda hooks: (hooks / "lib").chmod(0o777), "lib runs as root, and others can change it"),
+        (lambda hooks: (hooks / "qemu").unlink(), "hook-missing",
+         "qemu is not there, or is another's: install the hooks with make install"),
+        (lambda hooks: (hooks / "qemu").write_text("#!/bin/sh\n"), "hook-missing", "qemu is not there, or is anoth"),
+        (lambda hooks: (hooks / "qemu").chmod(0o644), "hook-not-executable",
+         "qemu is not executable, so libvirt passes it over: chmod 755 "),
+        (lambda hooks: (hooks / "qemu").chmod(0o775), "writable-by-others",
+         "qemu runs as root, and others can change it: chown root:root "),
+        (lambda hooks: os.chown(hooks / "qemu", 1, 1), "writable-by-others", "qemu runs as root, and others "),
+        (lambda hooks: (hooks / "lib").chmod(0o777), "writable-by-others", "lib runs as root, and others can "),
+        (switch_off, "switched-off", "the hooks are switched off: libvirt-vlan on switches them on again"),
     ],
-)
-def test_what_is_wrong_with_the_hooks_is_found(hooks, spoil, says):
+)  # fmt: skip
+def test_what_is_wrong_with_the_hooks_is_found(hooks, spoil, code, says):
     spoil(hooks)
 
-    assert [line for line in installation.problems() if says in line]
+    (found,) = installation.problems()
+    assert (found.code, found.is_note) == (code, False)
+    assert says in found.line
+    assert found.command in found.line
+
+
+def test_a_daemon_that_started_before_a_hook_may_not_know_it(hooks, monkeypatch):
+    monkeypatch.setattr(installation, "_started", lambda daemon: [0.0] if daemon == "libvirtd" else [])
+
+    found = installation.problems()
+
+    assert [(one.code, one.command) for one in found] == [("hook-newer-than-daemon", "systemctl restart libvirtd")] * 2
+    assert found[0].line.endswith(" started, which may not know it: systemctl restart libvirtd")
 
 
 # The command line and the man page say the same

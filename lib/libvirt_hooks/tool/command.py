@@ -97,8 +97,8 @@ def _check(_: argparse.Namespace) -> int:
     nics = _running()
     used = bridges(nics)
     wrong = [*verdicts.problems(nics, used), *installation.problems()]
-    for line in [*wrong, *(f"note: {note}" for note in verdicts.notes(nics, used))]:
-        print(log.one_line(line))
+    for finding in [*wrong, *verdicts.notes(nics, used)]:
+        print(log.one_line(finding.line))
     return PROBLEM if wrong else NO_PROBLEM
 
 

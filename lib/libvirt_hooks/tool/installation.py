@@ -4,51 +4,66 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import time
 from pathlib import Path
 
 from ..hook import OFF
+from .findings import Finding
 
 HOOKS = Path("/etc/libvirt/hooks")
 PROC = Path("/proc")
 DAEMONS = {"network": ("virtnetworkd", "libvirtd"), "qemu": ("virtqemud", "libvirtd")}  # which runs which hook
 
 
-def problems() -> list[str]:
-    """Return what keeps libvirt from calling the hooks, or lets others than root change them, a line each."""
-    lines = ["the hooks are switched off: libvirt-vlan on switches them on again"] if os.path.exists(OFF) else []
+def problems() -> list[Finding]:
+    """Return what keeps libvirt from calling the hooks, or lets others than root change them."""
+    found = []
+    if os.path.exists(OFF):
+        on = "libvirt-vlan on"
+        found.append(Finding("switched-off", "the hooks are switched off", on, f"{on} switches them on again"))
     for hook, daemons in DAEMONS.items():
         files = _ours(hook)
         if not files:
-            lines.append(f"{HOOKS / hook} is not there, or is another's: install the hooks with make install")
+            install = "make install"
+            missing = f"{HOOKS / hook} is not there, or is another's"
+            found.append(Finding("hook-missing", missing, install, f"install the hooks with {install}"))
         for file in files:
-            lines += _of_hook(file, [(name, start) for name in daemons for start in _started(name)])
+            found += _of_hook(file, [(name, start) for name in daemons for start in _started(name)])
     if (HOOKS / "lib").is_dir():
-        lines += [line for file in sorted([HOOKS / "lib", *(HOOKS / "lib").rglob("*")]) for line in _of_owner(file)]
-    return lines
+        for file in sorted([HOOKS / "lib", *(HOOKS / "lib").rglob("*")]):
+            found += _of_owner(file)
+    return found
 
 
-def _of_hook(file: Path, daemons: list[tuple[str, float]]) -> list[str]:
+def _of_hook(file: Path, daemons: list[tuple[str, float]]) -> list[Finding]:
     """Given a hook and the daemons that could call it, with when they started (s since 1970), return its problems."""
-    lines = [line for path in (file.parent, file) for line in _of_owner(path)]
+    found = [finding for path in (file.parent, file) for finding in _of_owner(path)]
     if not os.access(file, os.X_OK):
-        lines.append(f"{file} is not executable, so libvirt passes it over: chmod 755 {file}")
+        passed_over = f"{file} is not executable, so libvirt passes it over"
+        found.append(Finding("hook-not-executable", passed_over, f"chmod 755 {shlex.quote(str(file))}"))
     # libvirt looks for hooks when it starts. source: libvirt, src/util/virhook.c, virHookInitialize()
-    lines += [
-        f"{file} was installed or changed after {name} started, which may not know it: systemctl restart {name}"
+    found += [
+        Finding(
+            "hook-newer-than-daemon",
+            f"{file} was installed or changed after {name} started, which may not know it",
+            f"systemctl restart {name}",
+        )
         for name, start in daemons
         if file.stat().st_ctime > start
     ]
-    return lines
+    return found
 
 
-def _of_owner(file: Path) -> list[str]:
-    """Given a file of the hooks, return a line if another than root could change it: it runs as root."""
+def _of_owner(file: Path) -> list[Finding]:
+    """Given a file of the hooks, return a finding if another than root could change it: it runs as root."""
     status = file.stat()
     if status.st_uid == 0 and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return []
-    return [f"{file} runs as root, and others can change it: chown root:root {file} && chmod go-w {file}"]
+    name = shlex.quote(str(file))
+    open_to_others = f"{file} runs as root, and others can change it"
+    return [Finding("writable-by-others", open_to_others, f"chown root:root {name} && chmod go-w {name}")]
 
 
 def _ours(hook: str) -> list[Path]:

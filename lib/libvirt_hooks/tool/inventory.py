@@ -46,6 +46,7 @@ class BridgeState:
     fault: str  # why the bridge keeps VMs out of their VLANs, "" if it does not
     default_pvid: int
     uplinks: dict[str, Vlans]  # the bridge ports that are no VM's
+    exists: bool = True
 
 
 def running_nics() -> tuple[list[NicState], list[str]]:
@@ -86,6 +87,7 @@ def bridges(nics: list[NicState]) -> list[BridgeState]:
             fault=_fault(name) if name in ours else "",
             default_pvid=sysfs.default_pvid(name),
             uplinks={port: current.get(port, {}) for port in sorted(sysfs.bridge_ports(name)) if port not in taps},
+            exists=sysfs.bridge(name).exists,
         )
         for name in sorted({nic.port.bridge for nic in nics if nic.port.bridge})
     ]

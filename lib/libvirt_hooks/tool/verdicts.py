@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 from .. import log
 from ..vlans import VID_MAX, Vlans, to_text
 from ..wanted import DEFAULT_MARK, EVERY_VID
+from .findings import Finding, Note, Problem
 from .inventory import MADE_PLAIN, BridgeState, NicState
 
 RIGHT, WRONG, LEFT_ALONE, REFUSED, NOT_ON_BRIDGE = "right", "wrong", "left alone", "refused", "not on bridge"
@@ -29,33 +31,37 @@ def subject(nic: NicState) -> str:
     return log.nic(nic.port.vm, nic.port.mac, nic.tap, nic.port.group)
 
 
-def problem(nic: NicState) -> str:
-    """Given a running VM's NIC, return what is wrong with its VLANs and what to do, "" if nothing is."""
+def problems(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
+    """Given the NICs of all running VMs and their bridges, return what is not right."""
+    faults = [bridge.fault for bridge in bridges if bridge.fault]
+    told = [nic for nic in nics if not (nic.refused and nic.reason in faults)]  # the bridge's own finding is enough
+    found = [finding for nic in told if (finding := problem(nic))]
+    found += [_made_plain(nic) for nic in nics if nic.made_plain]
+    found += [_fault(bridge) for bridge in bridges if bridge.fault]
+    return [*found, *(finding for bridge in bridges for finding in _not_carried(bridge, nics))]
+
+
+def problem(nic: NicState) -> Finding | None:
+    """Given a running VM's NIC, return what is wrong with its VLANs and what to do, None if nothing is."""
     word = verdict(nic)
     sync = f"libvirt-vlan sync {shlex.quote(nic.port.vm)}"
     if word == WRONG:
         assert nic.current is not None
         assert nic.wanted is not None
-        return f"has {to_text(nic.current)} instead of {to_text(nic.wanted)} on {nic.port.bridge}: {sync}"
+        has = f"has {to_text(nic.current)} instead of {to_text(nic.wanted)} on {nic.port.bridge}"
+        return _of_nic(nic, "wrong-vlans", has, sync)
     if word == NOT_ON_BRIDGE:
-        return f"{nic.tap} is not on {nic.port.bridge}: {sync} puts it back"
-    return nic.reason if word == REFUSED else ""
+        return _of_nic(nic, "not-on-bridge", f"{nic.tap} is not on {nic.port.bridge}", sync, f"{sync} puts it back")
+    return _of_nic(nic, "refused", nic.reason) if word == REFUSED else None
 
 
-def problems(nics: list[NicState], bridges: list[BridgeState]) -> list[str]:
-    """Given the NICs of all running VMs and their bridges, return what is not right, a line each."""
-    faults = [bridge.fault for bridge in bridges if bridge.fault]
-    told = [nic for nic in nics if not (nic.refused and nic.reason in faults)]  # the bridge's own line is enough
-    lines = [f"{subject(nic)}: {problem(nic)}" for nic in told if problem(nic)]
-    lines += [f"{subject(nic)}: {MADE_PLAIN}: {_way_back(nic)}" for nic in nics if nic.made_plain]
-    lines += faults
-    lines += [line for bridge in bridges for line in _not_carried(bridge, nics)]
-    return lines
-
-
-def notes(nics: list[NicState], bridges: list[BridgeState]) -> list[str]:
-    """Given the NICs of all running VMs and their bridges, return what may be meant, a line each."""
-    lines = [f"{subject(nic)}: {nic.reason}" for nic in nics if nic.wanted is None and DEFAULT_MARK in nic.reason]
+def notes(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
+    """Given the NICs of all running VMs and their bridges, return what may be meant."""
+    found = [
+        _of_nic(nic, "waits-for-restart", nic.reason)
+        for nic in nics
+        if nic.wanted is None and DEFAULT_MARK in nic.reason
+    ]
     for bridge in bridges:
         here = [nic for nic in nics if nic.port.bridge == bridge.name]
         if not any(nic.wanted is not None for nic in here):
@@ -63,17 +69,23 @@ def notes(nics: list[NicState], bridges: list[BridgeState]) -> list[str]:
         default = {bridge.default_pvid: "pvid untagged"}
         let_in = sorted({nic.port.vm for nic in here if verdict(nic) == LEFT_ALONE and nic.current == default})
         if bridge.default_pvid and let_in:
-            lines.append(
-                f"{bridge.name}: in VLAN {bridge.default_pvid} without a portgroup: {', '.join(let_in)}: if that is "
-                f"not meant, ip link set dev {bridge.name} type bridge vlan_default_pvid 0 keeps such NICs out"
+            command = f"ip link set dev {bridge.name} type bridge vlan_default_pvid 0"
+            found.append(
+                _of_bridge(
+                    bridge,
+                    "in-default-vlan",
+                    f"in VLAN {bridge.default_pvid} without a portgroup: {', '.join(let_in)}",
+                    command,
+                    f"if that is not meant, {command} keeps such NICs out",
+                )
             )
         if not bridge.uplinks and not bridge.fault:
-            lines.append(f"{bridge.name}: has no uplink: its VLANs stay on this host")
-    return lines
+            found.append(_of_bridge(bridge, "no-uplink", "has no uplink: its VLANs stay on this host"))
+    return found
 
 
-def _not_carried(bridge: BridgeState, nics: list[NicState]) -> list[str]:
-    """Given a bridge and all NICs, return a line about the VLANs that NICs use and no uplink carries, if there are any.
+def _not_carried(bridge: BridgeState, nics: list[NicState]) -> list[Finding]:
+    """Given a bridge and all NICs, return a finding about the VLANs that NICs use and no uplink carries.
 
     A NIC in every VLAN does not count: it needs none in particular. A bridge without uplinks is a note, no problem.
     """
@@ -94,15 +106,43 @@ def _not_carried(bridge: BridgeState, nics: list[NicState]) -> list[str]:
     vms = ", ".join(dict.fromkeys(users[vid] for vid in sorted(missing)))
     uplinks = ", ".join(bridge.uplinks)
     one = uplinks if len(bridge.uplinks) == 1 else "UPLINK"
-    return [
-        f"{bridge.name}: no uplink ({uplinks}) carries VLAN {to_text(missing)} of {vms}: "
-        f"bridge vlan add dev {one} vid VID master for each that is to leave this host"
-    ]
+    lacks = f"no uplink ({uplinks}) carries VLAN {to_text(missing)} of {vms}"
+    command = f"bridge vlan add dev {one} vid VID master"
+    advice = f"{command} for each that is to leave this host"
+    return [replace(_of_bridge(bridge, "uplink-lacks-vlan", lacks, command, advice), wanted=missing)]
 
 
-def _way_back(nic: NicState) -> str:
+def _fault(bridge: BridgeState) -> Finding:
+    """Given a bridge that keeps VMs out of their VLANs, return why."""
+    if not bridge.exists:
+        return Finding("no-bridge", bridge.fault, bridge=bridge.name)
+    sentence, _, advice = bridge.fault.partition(": ")
+    command = f"ip link set dev {bridge.name} type bridge vlan_filtering 1"
+    return Finding("bridge-does-not-filter", sentence, command, advice, bridge=bridge.name)
+
+
+def _made_plain(nic: NicState) -> Finding:
+    """Given a NIC that libvirt has made a plain bridge NIC, return what makes it a port of its network again."""
     vm = shlex.quote(nic.port.vm)
-    return (
-        f"give it its network back with virsh update-device {vm} NIC.xml --live, where NIC.xml is its <interface> from "
-        f"virsh dumpxml --inactive {vm}, or stop and start the VM"
+    command = f"virsh update-device {vm} NIC.xml --live"
+    return _of_nic(
+        nic,
+        "made-plain",
+        MADE_PLAIN,
+        command,
+        f"give it its network back with {command}, where NIC.xml is its <interface> from "
+        f"virsh dumpxml --inactive {vm}, or stop and start the VM",
     )
+
+
+def _of_nic(nic: NicState, code: Problem | Note, sentence: str, command: str = "", advice: str = "") -> Finding:
+    return Finding(
+        code, sentence, command, advice, subject(nic), nic.port.vm, nic.port.vm_uuid, nic.port.mac, nic.tap,
+        nic.port.bridge, nic.wanted, nic.current,
+    )  # fmt: skip
+
+
+def _of_bridge(
+    bridge: BridgeState, code: Problem | Note, sentence: str, command: str = "", advice: str = ""
+) -> Finding:
+    return Finding(code, sentence, command, advice, subject=bridge.name, bridge=bridge.name)
