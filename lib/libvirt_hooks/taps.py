@@ -60,19 +60,24 @@ def wait_and_set_vlans(bridge_name: str, address: str, live: bool) -> None:
         tickets.sweep(older_than_seconds=WAIT_SECONDS)
 
 
-def set_vlans_now(ticket: Ticket, tap: str, type_commands: Type = bridge.type_commands) -> None:
-    """Given a ticket, its tap and what types commands, set the wanted VLANs; try three times.
+def set_vlans_now(ticket: Ticket, tap: str) -> None:
+    """Given a ticket and its tap, set the wanted VLANs. Raises HookError as when_unlocked() does."""
+    when_unlocked(ticket, lambda: set_vlans(ticket, tap, None))
+
+
+def when_unlocked(ticket: Ticket, attempt: Callable[[], None]) -> None:
+    """Call attempt() with the lock of the ticket's tap held, until it raises no HookError, three times at most.
 
     Raises HookError if all three attempts fail, or if libvirt takes the port back meanwhile.
     """
 
-    def set_them() -> None:
+    def hold_the_lock() -> None:
         with lock(tap_address(ticket.mac)):
             if not tickets.is_there(ticket):
                 raise HookError("libvirt has taken the port back meanwhile: try again")
-            retries.three_times(lambda: set_vlans(ticket, tap, None, type_commands))
+            retries.three_times(attempt)
 
-    retries.until_unlocked(set_them, NOW_SECONDS)
+    retries.until_unlocked(hold_the_lock, NOW_SECONDS)
 
 
 def try_to_set_vlans(bridge_name: str, address: str, watch_until: float, is_new: bool) -> str:

@@ -9,11 +9,9 @@ import os
 import shlex
 import sys
 
-from .. import HookError, bridge, hook, log, sysfs, tickets
-from ..taps import set_vlans_now
-from ..vlans import changes, of_new_bridge_port, to_text
-from ..wanted import check_bridge
-from . import installation, verdicts, virsh
+from .. import HookError, hook, log, taps, tickets
+from ..vlans import to_text
+from . import installation, repair, verdicts, virsh
 from .inventory import NicState, bridges, planned_nics, running_nics
 from .table import to_json, to_table
 
@@ -125,38 +123,16 @@ def _set_vlans(nic: NicState, dry_run: bool) -> None:
         raise HookError(nic.reason)
     if nic.wanted is None or nic.current == nic.wanted:
         return
-    put_back, set_up = _put_back(nic) if nic.current is None else ([], [])
+    planned = repair.planned(nic.tap, nic.port.bridge, nic.current, nic.wanted)
     if dry_run:
-        current = of_new_bridge_port(sysfs.default_pvid(nic.port.bridge)) if nic.current is None else nic.current
-        for command in [*put_back, *changes(nic.tap, current, nic.wanted), *set_up]:
+        for command in planned:
             print(shlex.join(command))
         return
-    subject, ticket = verdicts.subject(nic), nic.ticket
+    ticket = nic.ticket
     if ticket is None:  # the VM started before the hooks were installed: from now on it is like any other
         ticket = tickets.new(nic.port, nic.network, nic.wanted, live=False)
         tickets.write(ticket)
-    _print_and_type(put_back, subject)
-    try:
-        set_vlans_now(ticket, nic.tap, _print_and_type)
-    except HookError:
-        if put_back:  # the next sync then sets the tap up: it does so only with a tap that it puts back
-            _print_and_type([["ip", "link", "set", "dev", nic.tap, "nomaster"]], subject)
-        raise
-    _print_and_type(set_up, subject)
-
-
-def _put_back(nic: NicState) -> tuple[list[list[str]], list[list[str]]]:
-    """Given a NIC whose tap is not on its bridge, return the commands before and after those that set its VLANs.
-
-    The tap is down in between, because the guest runs, and must not send a frame into the bridge's default VLAN.
-    Raises HookError if there is no such bridge, or if somebody has put the tap on another.
-    """
-    check_bridge(sysfs.bridge(nic.port.bridge))
-    if sysfs.master(nic.tap) or not sysfs.ifindex(nic.tap):
-        where = f"is on {sysfs.master(nic.tap)}" if sysfs.master(nic.tap) else "does not exist"
-        raise HookError(f"{nic.tap} {where}, and belongs on {nic.port.bridge}: restart the VM if that is not meant")
-    link = ["ip", "link", "set", "dev", nic.tap]
-    return [[*link, "down"], [*link, "master", nic.port.bridge]], [[*link, "up"]]
+    taps.when_unlocked(ticket, lambda: repair.make_right(ticket, nic.tap, repair.print_and_type))
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -182,13 +158,6 @@ def _running() -> list[NicState]:
 
 def _names(nic: NicState) -> set[str]:
     return {nic.port.vm, nic.port.vm_uuid}
-
-
-def _print_and_type(commands: list[list[str]], subject: str) -> list[object]:
-    for command in commands:
-        if not bridge.is_read(command):
-            print(shlex.join(command), flush=True)
-    return bridge.type_commands(commands, subject) if commands else []
 
 
 def _complain(message: str) -> None:

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Making the tap of a running VM right again: back on its bridge, if it is on none, and in its wanted VLANs.
+
+What sync and watch have in common. Each command is printed, too.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from .. import HookError, bridge, sysfs, tickets
+from ..taps import Type, set_vlans
+from ..tickets import Ticket
+from ..vlans import Vlans, changes, of_new_bridge_port
+from ..wanted import check_bridge
+
+
+def planned(tap: str, bridge_name: str, current: Vlans | None, wanted: Vlans) -> list[list[str]]:
+    """Given a tap, its bridge, its current VLANs (None: it is not there) and its wanted VLANs, return what to type.
+
+    Raises HookError if the tap cannot be put back on its bridge.
+    """
+    if current is not None:
+        return changes(tap, current, wanted)
+    before, after = _put_back(tap, bridge_name)
+    return [*before, *changes(tap, of_new_bridge_port(sysfs.default_pvid(bridge_name)), wanted), *after]
+
+
+def make_right(ticket: Ticket, tap: str, type_commands: Type) -> None:
+    """Given a ticket, its tap and what types commands, put the tap back if it is on no bridge, and set its VLANs.
+
+    The caller holds the tap's lock. Raises HookError if that fails.
+    """
+    before, after = ([], []) if sysfs.master(tap) == ticket.bridge else _put_back(tap, ticket.bridge)
+    subject = tickets.subject(ticket, tap)
+    if before:
+        type_commands(before, subject)
+    try:
+        set_vlans(ticket, tap, None, type_commands)
+    except HookError:
+        if before:  # the next attempt then sets the tap up: it does so only with a tap that it puts back
+            type_commands([["ip", "link", "set", "dev", tap, "nomaster"]], subject)
+        raise
+    if after:
+        type_commands(after, subject)
+
+
+def print_and_type(commands: list[list[str]], subject: str) -> list[object]:
+    """Given commands and what their log lines begin with, print those that change something; do as type_commands()."""
+    for command in commands:
+        if not bridge.is_read(command):
+            print(shlex.join(command), flush=True)
+    return bridge.type_commands(commands, subject)
+
+
+def _put_back(tap: str, bridge_name: str) -> tuple[list[list[str]], list[list[str]]]:
+    """Given a tap that is not on its bridge, return the commands before and after those that set its VLANs.
+
+    The tap is down in between, because the guest runs, and must not send a frame into the bridge's default VLAN.
+    Raises HookError if there is no such bridge, or if somebody has put the tap on another.
+    """
+    check_bridge(sysfs.bridge(bridge_name))
+    if sysfs.master(tap) or not sysfs.ifindex(tap):
+        where = f"is on {sysfs.master(tap)}" if sysfs.master(tap) else "does not exist"
+        raise HookError(f"{tap} {where}, and belongs on {bridge_name}: restart the VM if that is not meant")
+    link = ["ip", "link", "set", "dev", tap]
+    return [[*link, "down"], [*link, "master", bridge_name]], [[*link, "up"]]
