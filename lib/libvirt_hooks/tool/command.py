@@ -8,10 +8,11 @@ import io
 import os
 import shlex
 import sys
+from functools import partial
 
 from .. import HookError, hook, log, taps, tickets
-from ..vlans import to_text
-from . import installation, repair, verdicts, virsh
+from ..vlans import checked_vid, to_text
+from . import installation, repair, verdicts, virsh, vlan_table
 from .inventory import NicState, bridges, planned_nics, running_nics
 from .table import to_json, to_table
 
@@ -36,6 +37,9 @@ def parser() -> argparse.ArgumentParser:
         "plan", help="print what each NIC of a VM would get at its next start, or why it would be refused"
     )
     plan.add_argument("vm", metavar="VM", help="name or uuid of a defined VM")
+    vlans = verbs.add_parser("vlans", help="print who is in which VLAN, which uplinks carry it, and what is missing")
+    vlans.add_argument("--json", action="store_true", help="print JSON, for programs")
+    vlans.add_argument("vid", nargs="*", metavar="VID", help="a VLAN's number (default: all that are in use)")
     verbs.add_parser("off", help="switch the hooks off, until libvirt-vlan on or the next boot")
     verbs.add_parser("on", help="switch the hooks on again, and print what libvirt-vlan sync would type")
     return top
@@ -86,8 +90,7 @@ def _on(_: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     nics = _running()
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print(to_json(nics) if options.json else to_table(nics, colour))
+    print(to_json(nics) if options.json else to_table(nics, _in_colour()))
     return NO_PROBLEM
 
 
@@ -146,7 +149,21 @@ def _plan(options: argparse.Namespace) -> int:
     return PROBLEM if any(nic.refused for nic in nics) else NO_PROBLEM
 
 
-_VERBS = {"show": _show, "check": _check, "sync": _sync, "plan": _plan, "off": _off, "on": _on}
+def _vlans(options: argparse.Namespace) -> int:
+    asked = [checked_vid(text) for text in options.vid]
+    nics = _running()
+    text = vlan_table.to_json if options.json else partial(vlan_table.to_table, colour=_in_colour())
+    print(text(nics, bridges(nics), asked))
+    return NO_PROBLEM
+
+
+_VERBS = {
+    "show": _show, "check": _check, "sync": _sync, "plan": _plan, "vlans": _vlans, "off": _off, "on": _on,
+}  # fmt: skip
+
+
+def _in_colour() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _running() -> list[NicState]:

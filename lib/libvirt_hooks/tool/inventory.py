@@ -47,6 +47,7 @@ class BridgeState:
     default_pvid: int
     uplinks: dict[str, Vlans]  # the bridge ports that are no VM's
     exists: bool = True
+    filters_vlans: bool = True  # if not, VLANs can be set and have no effect
 
 
 def running_nics() -> tuple[list[NicState], list[str]]:
@@ -88,6 +89,7 @@ def bridges(nics: list[NicState]) -> list[BridgeState]:
             default_pvid=sysfs.default_pvid(name),
             uplinks={port: current.get(port, {}) for port in sorted(sysfs.bridge_ports(name)) if port not in taps},
             exists=sysfs.bridge(name).exists,
+            filters_vlans=sysfs.bridge(name).vlan_filtering,
         )
         for name in sorted({nic.port.bridge for nic in nics if nic.port.bridge})
     ]

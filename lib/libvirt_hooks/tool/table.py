@@ -19,13 +19,14 @@ FLAGS = {"pvid": "PVID", "untagged": "Egress Untagged"}  # in the words of `brid
 
 def to_table(nics: list[NicState], colour: bool) -> str:
     """Given the NICs of the running VMs and whether in colour, return a table with a line for each."""
-    rows = [HEADER, *(_row(nic) for nic in nics)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER) - 1)]
-    lines = []
-    for row in rows:
-        padded = [cell.ljust(width) for cell, width in zip(row, widths)]
-        lines.append(" ".join([*padded, _coloured(row[-1]) if colour and row is not HEADER else row[-1]]))
-    return "\n".join(lines)
+    rows = [_row(nic) for nic in nics]
+    return aligned([HEADER, *((*row[:-1], _coloured(row[-1])) if colour else row for row in rows)])
+
+
+def aligned(rows: list[tuple[str, ...]]) -> str:
+    """Given rows of equally many cells, return them in columns. The last cell of a row can be in colour."""
+    widths = [max(map(len, column)) for column in zip(*rows)][:-1]
+    return "\n".join(" ".join([*(map(str.ljust, row, widths)), row[-1]]) for row in rows)
 
 
 def to_json(nics: list[NicState]) -> str:
