@@ -10,6 +10,8 @@ What runs while libvirtd waits imports as little as it can: no dataclasses, typi
 (each costs libvirtd about as much as Python's own start).
 """
 
+VERSION = "1.0.0"
+
 
 class HookError(Exception):
     """What the operator must know: one sentence that says what is wrong and what to do.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import HookError, log, missing_package
+from . import VERSION, HookError, log, missing_package
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def run(
     if os.path.exists(OFF):
         log.warning(f"{arguments[0]}: {operation}: nothing done: switched off by libvirt-vlan off")
         return 0
+    log.debug(f"{operation}: libvirt-hooks {VERSION}")
     xml = sys.stdin.buffer.read()
     refuses = False
     try:

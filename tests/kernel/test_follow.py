@@ -8,6 +8,8 @@ from captured import domain
 from conftest import MAC, REPOSITORY, UUID, detached, hook, logged, port_created
 from iproute import ACCESS, eventually, vlans
 
+from libvirt_hooks import VERSION
+
 PAGE = (REPOSITORY / "docs/how-it-works.md").read_text()
 SECTION = PAGE.partition("## Follow one start")[2].partition("\n## ")[0]
 STEPS = SECTION[SECTION.index("\n1. ") : SECTION.index("```")]
@@ -52,4 +54,5 @@ def test_the_log_is_the_one_on_the_page(bridge):
     bridge.add_tap()
     eventually(lambda: vlans("vnet0") == {46: ACCESS} and not detached())
 
-    assert logged() == [line.replace("52:54:00:e2:55:89", MAC) for line in LOG]
+    ours = [re.sub(r"^port-created: libvirt-hooks .*", f"port-created: libvirt-hooks {VERSION}", line) for line in LOG]
+    assert logged() == [line.replace("52:54:00:e2:55:89", MAC) for line in ours]

@@ -10,7 +10,7 @@ import shlex
 import sys
 from functools import partial
 
-from .. import HookError, hook, log, taps, tickets
+from .. import VERSION, HookError, hook, log, taps, tickets
 from ..vlans import checked_vid, to_text
 from . import installation, repair, verdicts, virsh, vlan_table
 from .inventory import NicState, bridges, planned_nics, running_nics
@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
         description="Show, check and repair the VLANs of running VMs on VLAN-aware bridges.",
         epilog="Exit status: 0 no problem, 1 there is a problem, 2 could not find out.",
     )
+    top.add_argument("--version", action="version", version=f"libvirt-vlan {VERSION}")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
     show = verbs.add_parser("show", help="print a line for each NIC of every running VM")
     show.add_argument("--json", action="store_true", help="print JSON, for programs")

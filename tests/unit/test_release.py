@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT
+"""One version: what lib says is what CHANGELOG.md and debian/changelog say."""
+
+import datetime
+import re
+from pathlib import Path
+
+import pytest
+
+from libvirt_hooks import VERSION
+from libvirt_hooks.tool import command
+
+REPOSITORY = Path(__file__).parents[2]
+HEADINGS = re.findall(r"(?m)^## (.*)$", (REPOSITORY / "CHANGELOG.md").read_text())
+
+
+def test_the_newest_release_in_the_changelog_is_this_version_unless_it_is_the_first_and_to_come():
+    """While nothing has been released, there is "Unreleased" alone."""
+    releases = [heading.partition(" - ")[0] for heading in HEADINGS if heading != "Unreleased"]
+
+    assert (releases or [VERSION])[0] == VERSION
+    assert HEADINGS.count("Unreleased") == (HEADINGS[0] == "Unreleased")
+
+
+def test_each_release_has_a_version_and_a_date():
+    for heading in HEADINGS:
+        if heading != "Unreleased":
+            version, _, date = heading.partition(" - ")
+            assert re.fullmatch(r"\d+\.\d+\.\d+", version)
+            assert datetime.date.fromisoformat(date)
+
+
+def test_the_tool_says_the_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--version"])
+
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"libvirt-vlan {VERSION}\n")
