@@ -12,7 +12,7 @@ from functools import partial
 
 from .. import VERSION, HookError, hook, log, taps, tickets
 from ..vlans import checked_vid, to_text
-from . import installation, repair, verdicts, virsh, vlan_table
+from . import graph, installation, repair, verdicts, virsh, vlan_table
 from .inventory import NicState, bridges, planned_nics, running_nics
 from .table import to_json, to_table
 
@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     vlans = verbs.add_parser("vlans", help="print who is in which VLAN, which uplinks carry it, and what is missing")
     vlans.add_argument("--json", action="store_true", help="print JSON, for programs")
     vlans.add_argument("vid", nargs="*", metavar="VID", help="a VLAN's number (default: all that are in use)")
+    verbs.add_parser("map", help="print the VLANs of this host as a graph, for graphviz: libvirt-vlan map | dot -Tsvg")
     verbs.add_parser("off", help="switch the hooks off, until libvirt-vlan on or the next boot")
     verbs.add_parser("on", help="switch the hooks on again, and print what libvirt-vlan sync would type")
     return top
@@ -158,8 +159,16 @@ def _vlans(options: argparse.Namespace) -> int:
     return NO_PROBLEM
 
 
+def _map(_: argparse.Namespace) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # what graphviz reads, whatever the locale
+    nics = _running()
+    print(graph.to_dot(nics, bridges(nics), os.uname().nodename))
+    return NO_PROBLEM
+
+
 _VERBS = {
-    "show": _show, "check": _check, "sync": _sync, "plan": _plan, "vlans": _vlans, "off": _off, "on": _on,
+    "show": _show, "check": _check, "sync": _sync, "plan": _plan, "vlans": _vlans, "map": _map, "off": _off, "on": _on,
 }  # fmt: skip
 
 

@@ -75,7 +75,8 @@ def is_untagged(member: Member) -> bool:
 
 def portgroups(use: VlanUse) -> list[tuple[str, str]]:
     """Given a VLAN, return the (network, portgroup) by which its members have come there, as the NICs name them."""
-    ports = [(member.nic.network, member.nic.port.group) for member in use.members if membership(member) != SURPLUS]
+    come = [member.nic for member in use.members if membership(member) not in (SURPLUS, REFUSED)]
+    ports = [(nic.network, nic.port.group) for nic in come]
     return sorted({(network, group.replace(DEFAULT_MARK, "")) for network, group in ports if group})
 
 
