@@ -128,6 +128,14 @@ def of(bridge: str, address: str) -> list[Ticket]:
     return sorted((t for t in _all(f"{address}.") if t.bridge == bridge), key=lambda ticket: ticket.created)
 
 
+def by_nic(address: str = "") -> dict[tuple[str, str], list[Ticket]]:
+    """Given a tap's address, or "" for all, return the tickets by bridge and tap's address, the oldest first."""
+    found: dict[tuple[str, str], list[Ticket]] = {}
+    for ticket in sorted(_all(f"{address}." if address else ""), key=lambda ticket: ticket.created):
+        found.setdefault((ticket.bridge, tap_address(ticket.mac)), []).append(ticket)
+    return found
+
+
 def counting(tickets: list[Ticket], now: float) -> Ticket | None:
     """Given the tickets of one tap, oldest first, and time.monotonic(), return the one that counts, None if none does.
 

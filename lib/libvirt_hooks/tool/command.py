@@ -12,8 +12,8 @@ from functools import partial
 
 from .. import VERSION, HookError, hook, log, taps, tickets
 from ..vlans import checked_vid, to_text
-from . import graph, installation, repair, verdicts, virsh, vlan_table
-from .inventory import NicState, bridges, planned_nics, running_nics
+from . import graph, installation, repair, verdicts, vlan_table
+from .inventory import NicState, bridges, planned_nics, planned_nics_of_all, running_nics
 from .table import to_json, to_table
 
 NO_PROBLEM, PROBLEM, UNKNOWN = 0, 1, 2
@@ -73,9 +73,8 @@ def _off(_: argparse.Namespace) -> int:
     """Switch the hooks off, then name the VMs that this concerns: the file comes first, whatever libvirt answers."""
     os.close(os.open(hook.OFF, os.O_WRONLY | os.O_CREAT, 0o600))
     print("the hooks are switched off until libvirt-vlan on, or until the next boot")
-    for uuid in virsh.defined():
-        concerned = [nic for nic in planned_nics(uuid) if nic.wanted is not None or nic.refused]
-        for nic in concerned:
+    for nic in planned_nics_of_all():
+        if nic.wanted is not None or nic.refused:
             print(log.one_line(f"{verdicts.subject(nic)}: will start in the default VLAN of its bridge"))
     return NO_PROBLEM
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from .. import HookError, bridge, sysfs, tickets
-from ..hookdata import Domain, Nic, Port, parse_domain, port_of, tap_address
+from ..hookdata import Domain, Nic, Port, parse_domain, parse_identity, port_of, tap_address
 from ..tickets import Ticket
 from ..vlans import Vlans
 from ..wanted import check_bridge, shown_group, waits_for_restart, wanted_vlans, why_left_alone
@@ -50,22 +50,35 @@ class BridgeState:
     filters_vlans: bool = True  # if not, VLANs can be set and have no effect
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What is read once for the NICs of all running VMs."""
+
+    vlans: dict[str, Vlans]  # by tap
+    tickets: dict[tuple[str, str], list[Ticket]]  # by bridge and the tap's address
+    defined: dict[str, list[Nic]]  # the NICs that VMs with a plain bridge NIC are defined with, by the VM's uuid
+
+
 def running_nics() -> tuple[list[NicState], list[str]]:
     """Return the NICs of all running VMs, and a sentence for each VM that went away meanwhile."""
-    domains, gone = [], []
-    for uuid in virsh.running():
-        domain = _domain(uuid)
-        if domain and domain.runs:
-            domains.append(domain)
-        else:
-            gone.append(uuid)
+    running = virsh.running()
+    domains = [domain for domain in _parsed(virsh.domains(running)) if domain.runs]
+    gone = sorted(set(running).difference(domain.uuid for domain in domains))
     lost = {domain.uuid for domain in domains for nic in domain.nics if nic.tap and not sysfs.ifindex(nic.tap)}
     if lost:
         still_there = virsh.running()
         gone += sorted(lost.difference(still_there))
-    current = bridge.vlans_of_all()
-    nics = [_running(domain, nic, current) for domain in domains if domain.uuid not in gone for nic in domain.nics]
+    plain = [domain.uuid for domain in domains if any(map(_is_plain, domain.nics))]
+    defined = _parsed(virsh.domains(plain, "--inactive"))
+    seen = Seen(bridge.vlans_of_all(), tickets.by_nic(), {domain.uuid: domain.nics for domain in defined})
+    nics = [_running(domain, nic, seen) for domain in domains if domain.uuid not in gone for nic in domain.nics]
     return nics, [f"VM {uuid} went away meanwhile" for uuid in gone]
+
+
+def planned_nics_of_all() -> list[NicState]:
+    """Return the NICs of all defined VMs as they would be at their next start."""
+    domains = _parsed(virsh.domains(virsh.defined(), "--inactive"))
+    return [_planned(domain, nic) for domain in domains for nic in domain.nics]
 
 
 def planned_nics(vm: str) -> list[NicState]:
@@ -95,14 +108,15 @@ def bridges(nics: list[NicState]) -> list[BridgeState]:
     ]
 
 
-def _running(domain: Domain, nic: Nic, current: dict[str, Vlans]) -> NicState:
-    """Given a running VM, one of its NICs and the current VLANs of all taps, return the NIC's state."""
+def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
+    """Given a running VM, one of its NICs and what has been read for all of them, return the NIC's state."""
     port, network = port_of(domain, nic), nic.network
-    known = tickets.of(port.bridge, tap_address(port.mac)) if port.bridge else []
+    known = seen.tickets.get((port.bridge, tap_address(port.mac)), [])
     ticket = tickets.counting(known, time.monotonic())
     if ticket and ticket.released and ticket.right != (nic.tap, sysfs.ifindex(nic.tap)):
         ticket = None  # an earlier tap's: libvirt calls no hook when a VM ends without a port
-    made_plain = nic.kind == "bridge" and not network and _was_port(port, ticket)
+    defined = seen.defined.get(domain.uuid, [])
+    made_plain = _is_plain(nic) and bool(ticket or any(one.mac == nic.mac and one.network for one in defined))
     if made_plain and ticket:  # nothing else knows the network any more
         network = ticket.network
     if ticket and ticket.vlans is not None:  # which says, too, if the portgroup is the network's default one
@@ -113,7 +127,7 @@ def _running(domain: Domain, nic: Nic, current: dict[str, Vlans]) -> NicState:
         network=network,
         tap=nic.tap,
         wanted=ticket.vlans if ticket else None,
-        current=current.get(nic.tap, {}) if on_bridge else None,
+        current=seen.vlans.get(nic.tap, {}) if on_bridge else None,
         reason=MADE_PLAIN if made_plain else "",
         refused=False,
         made_plain=made_plain,
@@ -156,38 +170,45 @@ def _decided(nic: NicState, known: list[Ticket], runs: bool) -> NicState:
         return replace(nic, reason=str(error), refused=True)
 
 
-def _was_port(port: Port, ticket: Ticket | None) -> bool:
-    """Given a plain bridge NIC's port and ticket, return whether the NIC is defined as a port of a network."""
-    if ticket:
-        return True
-    return any(nic.mac == port.mac and nic.network for nic in _configured(port.vm_uuid))
+def _is_plain(nic: Nic) -> bool:
+    """Given a running VM's NIC, return whether it is on a bridge without being a port of a network."""
+    return nic.kind == "bridge" and not nic.network
 
 
 def _defined(vm: str) -> Domain:
     """Given a VM's name or uuid, return the VM as it is defined. Raises HookError if there is no such VM."""
-    for uuid in (vm, *virsh.defined()):  # virsh takes a number for the id of a running VM first
-        domain = _domain(uuid, "--inactive")
-        if domain and vm in (domain.name, domain.uuid):
+    xml = virsh.domain(vm, "--inactive")
+    found = _parsed({vm: xml} if xml else {})
+    if not any(
+        vm in (domain.name, domain.uuid) for domain in found
+    ):  # virsh takes a number for a running VM's id first
+        found = _parsed(virsh.domains(virsh.defined(), "--inactive"))
+    for domain in found:
+        if vm in (domain.name, domain.uuid):
             return domain
     raise HookError(f"there is no VM {vm}: virsh list --all names them")
 
 
-@cache
-def _configured(uuid: str) -> list[Nic]:
-    """Given a VM's uuid, return the NICs of its definition, none if the VM is transient."""
-    domain = _domain(uuid, "--inactive")
-    return domain.nics if domain else []
+def _parsed(domains: dict[str, bytes]) -> list[Domain]:
+    """Given the XML of VMs by uuid, return the VMs."""
+    return [parse_domain(xml, f"the XML of VM {uuid}") for uuid, xml in domains.items()]
 
 
-def _domain(uuid: str, *options: str) -> Domain | None:
-    """Given a VM's uuid and options of `virsh dumpxml`, return the VM, None if there is no such VM."""
-    xml = virsh.domain(uuid, *options)
-    return parse_domain(xml, f"the XML of VM {uuid}") if xml else None
-
-
-@cache
 def _network(name: str) -> bytes:
-    return virsh.network(name)
+    """Given a network's name, return its XML, b"" if there is no such network."""
+    return _networks().get(name, b"") or virsh.network(name)
+
+
+@cache
+def _networks() -> dict[str, bytes]:
+    """Return the XML of all networks by name, without any that cannot be read: that is said when it is needed."""
+    found = {}
+    for xml in virsh.networks():
+        try:
+            found[parse_identity(xml).name] = xml
+        except HookError:
+            continue
+    return found
 
 
 def _fault(name: str) -> str:
