@@ -8,18 +8,21 @@ HOOKS = network qemu
 TARGET = $(DESTDIR)$(HOOKS_DIR)
 TOOL = $(DESTDIR)/usr/local/sbin/libvirt-vlan
 DIST = dist
+DEB_SOURCES = debian docs examples hooks lib man sbin CHANGELOG.md README.md
 LIB = $(TARGET)/lib
 MAN_PAGE = $(DESTDIR)/usr/local/share/man/man8/libvirt-vlan.8
 
 # A file is ours if it imports our main program.
 ours = grep -qs 'from libvirt_hooks\.$(1) import main' "$(2)"
 
-.PHONY: help install uninstall dist
+.PHONY: help install uninstall dist deb
+.NOTPARALLEL: # dist and deb write one SHA256SUMS
 
 help:
 	@echo 'make install    copy the hooks to $(TARGET), and libvirt-vlan to /usr/local/sbin'
 	@echo 'make uninstall  take them away again'
 	@echo 'make dist       build each as one file with the Python packages inside, in $(DIST)'
+	@echo 'make deb        build the Debian package, in $(DIST); needs debhelper and dh-python'
 	@echo 'sh tests/check  run all tests (as root)'
 
 install:
@@ -43,6 +46,21 @@ uninstall:
 # A set's order, which is random, would be in the compiled code.
 dist:
 	PYTHONHASHSEED=0 $(PYTHON) onefile/build.py '$(DIST)'
+	@$(sums)
+
+# Built in a copy, so that nothing of debhelper's stays here. Two builds of one release have the same bytes, if its files
+# and not those who copied them say when they were made.
+deb:
+	@set -e; build=$$(mktemp -d); trap 'rm -rf "$$build"' EXIT; mkdir -p '$(DIST)' "$$build/source"; \
+	tar --exclude __pycache__ -c $(DEB_SOURCES) | tar -x -C "$$build/source"; \
+	find "$$build/source" -exec touch -h -d "@$$(dpkg-parsechangelog -S Timestamp)" '{}' +; \
+	(cd "$$build/source" && dpkg-buildpackage -us -uc -b >"$$build/log" 2>&1) || { cat "$$build/log"; exit 1; }; \
+	mv "$$build"/*.deb '$(DIST)'
+	@$(sums)
+
+define sums
+cd '$(DIST)' && find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort | xargs sha256sum >SHA256SUMS
+endef
 
 define say_restart
 if systemctl -q is-active virtnetworkd.service virtnetworkd.socket 2>/dev/null; \

@@ -55,9 +55,8 @@ def denials():
     return [tuple(re.findall(r'(?:operation|name|requested_mask)="([^"]*)"', line)) for line in denied]
 
 
-@pytest.fixture(scope="module")
-def confined(libvirtd):
-    """Have libvirtd restarted under its profile, enforced, and each VM under one that virt-aa-helper makes for it."""
+def confine():
+    """Restart libvirtd under its profile, enforced, and each VM under one that virt-aa-helper makes for it."""
     enabled = Path("/sys/module/apparmor/parameters/enabled")
     assert enabled.read_text() == "Y\n", "the kernel has no AppArmor"
     for profile in PROFILES:
@@ -67,10 +66,20 @@ def confined(libvirtd):
     Path("/proc/sys/kernel/printk_ratelimit").write_text("0")  # so that dmesg has every denial
     os.environ["SECURITY_DRIVER"] = "apparmor"
     start_libvirtd()
-    yield
+
+
+def set_free():
+    """Restart libvirtd without its profile."""
     del os.environ["SECURITY_DRIVER"]
     subprocess.run(["apparmor_parser", "-R", *PROFILES], check=True)
     start_libvirtd()
+
+
+@pytest.fixture(scope="module")
+def confined(libvirtd):
+    confine()
+    yield
+    set_free()
 
 
 def test_ports_are_right_definitions_are_saved_the_log_is_written_and_nothing_is_denied(confined, vm):

@@ -30,6 +30,12 @@ def test_each_release_has_a_version_and_a_date():
             assert datetime.date.fromisoformat(date)
 
 
+def test_the_debian_package_is_of_this_version():
+    first, *_ = (REPOSITORY / "debian/changelog").read_text().splitlines()
+
+    assert first.startswith(f"libvirt-hooks ({VERSION}) ")
+
+
 def test_the_tool_says_the_version(capsys):
     with pytest.raises(SystemExit) as ended:
         command.main(["--version"])

@@ -13,6 +13,7 @@ from ..hook import OFF
 from .findings import Finding
 
 HOOKS = Path("/etc/libvirt/hooks")
+PACKAGE = Path("/usr/share/libvirt-hooks")  # where the Debian package has the hooks and their lib
 PROC = Path("/proc")
 DAEMONS = {"network": ("virtnetworkd", "libvirtd"), "qemu": ("virtqemud", "libvirtd")}  # which runs which hook
 
@@ -31,9 +32,10 @@ def problems() -> list[Finding]:
             found.append(Finding("hook-missing", missing, install, f"install the hooks with {install}"))
         for file in files:
             found += _of_hook(file, [(name, start) for name in daemons for start in _started(name)])
-    if (HOOKS / "lib").is_dir():
-        for file in sorted([HOOKS / "lib", *(HOOKS / "lib").rglob("*")]):
-            found += _of_owner(file)
+    for directory in (HOOKS / "lib", PACKAGE):
+        if directory.is_dir():
+            for file in sorted([directory, *directory.rglob("*")]):
+                found += _of_owner(file)
     return found
 
 
@@ -68,9 +70,9 @@ def _of_owner(file: Path) -> list[Finding]:
 
 def _ours(hook: str) -> list[Path]:
     """Given a hook's name, return our files that libvirt would call for it."""
-    import_line = f"from libvirt_hooks.{hook} import main".encode()
+    marks = (f"from libvirt_hooks.{hook} import main".encode(), bytes(PACKAGE / hook))
     files = [HOOKS / hook, *sorted((HOOKS / f"{hook}.d").glob("*"))]
-    return [file for file in files if file.is_file() and import_line in file.read_bytes()]
+    return [file for file in files if file.is_file() and any(mark in file.read_bytes() for mark in marks)]
 
 
 def _started(daemon: str) -> list[float]:
