@@ -177,9 +177,12 @@ def test_purged_it_leaves_the_backups_alone_and_says_so(vm):
     said = dpkg("-P", "libvirt-hooks")
     assert "libvirt-hooks: saved definitions stay in /var/backups/libvirt. They hold passwords." in said
 
-    ours = re.compile(r"libvirt[-_](hooks|vlan)|/libvirt/hooks.log|/50-")
-    left = [path for top in ("/etc", "/usr", "/run", "/var") for path in Path(top).rglob("*") if ours.search(str(path))]
-    assert [path for path in left if REPOSITORY not in path.parents] == []
+    contents = subprocess.check_output(["dpkg-deb", "-c", package()], text=True).splitlines()
+    directories = {Path("/", line.split()[-1]).parent for line in contents}
+    assert Path("/usr/sbin") in directories
+    for directory in directories | {Path(name) for name in ("/run", "/var/lib/dpkg/info", "/var/log/libvirt")}:
+        names = [path.name for path in directory.iterdir()] if directory.exists() else []
+        assert [name for name in names if re.search(r"libvirt[-_](hooks|vlan)|hooks\.log", name)] == [], directory
     assert list(BACKUPS.glob("qemu/web.*/*.xml"))
     assert start(vm) == {1: ACCESS}
     for hook in ("network", "qemu"):
