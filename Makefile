@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # make install, make uninstall: the hooks, to where libvirt calls them, and the tool. It honours DESTDIR.
 # make dist: each of them as one file that needs no packages, in $(DIST). Python's version there should be that of the hosts.
+# make deb: the Debian package, in $(DIST).
 
 HOOKS_DIR = /etc/libvirt/hooks
 PYTHON = /usr/bin/python3
@@ -33,6 +34,8 @@ install:
 	install -D -m 644 man/libvirt-vlan.8 '$(MAN_PAGE)'
 	@$(PYTHON) -I -c 'import defusedxml, sh, tenacity' 2>/dev/null || \
 		echo 'Missing: apt install python3-defusedxml python3-sh python3-tenacity (or dnf install the same)'
+	@if [ -e '$(DESTDIR)/usr/share/libvirt-hooks/network' ]; then \
+		echo 'These hooks are used instead of those of the package libvirt-hooks. To remove it: apt purge libvirt-hooks'; fi
 	@$(say_restart)
 
 uninstall:
@@ -40,7 +43,9 @@ uninstall:
 	rm -f '$(TOOL)' '$(MAN_PAGE)'
 	rm -rf '$(LIB)/libvirt_hooks' '$(LIB)/libvirt_hooks-1' '$(LIB)/libvirt_hooks-2'
 	@rmdir '$(LIB)' 2>/dev/null || true
-	@echo 'Running VMs keep their VLANs. Saved definitions stay in /var/backups/libvirt; they hold passwords.'
+	@echo 'Running VMs keep their VLANs. What is in /run/libvirt-hooks is gone after the next boot.'
+	@echo 'Saved definitions stay in /var/backups/libvirt. They hold passwords.'
+	@if [ -e '$(DESTDIR)/var/log/libvirt/hooks.log' ]; then echo 'The log stays: $(DESTDIR)/var/log/libvirt/hooks.log'; fi
 	@$(say_restart)
 
 # A set's order, which is random, would be in the compiled code.
@@ -48,8 +53,8 @@ dist:
 	PYTHONHASHSEED=0 $(PYTHON) onefile/build.py '$(DIST)'
 	@$(sums)
 
-# Built in a copy, so that nothing of debhelper's stays here. Two builds of one release have the same bytes, if its files
-# and not those who copied them say when they were made.
+# Built in a copy, so that nothing of debhelper's stays here. Each file is as old as debian/changelog says, so that two
+# builds of one release have the same bytes.
 deb:
 	@set -e; build=$$(mktemp -d); trap 'rm -rf "$$build"' EXIT; mkdir -p '$(DIST)' "$$build/source"; \
 	tar --exclude __pycache__ -c $(DEB_SOURCES) | tar -x -C "$$build/source"; \

@@ -139,8 +139,19 @@ def test_a_copy_by_hand_is_upgraded_and_goes_with_the_next_install(tmp_path, hoo
 
 def test_what_uninstalling_leaves_is_said(tmp_path, hooks):
     make("install", tmp_path)
+    (tmp_path / "var/log/libvirt").mkdir(parents=True)
+    (tmp_path / "var/log/libvirt/hooks.log").touch()
     said = make("uninstall", tmp_path)
 
-    assert "Running VMs keep their VLANs" in said
+    assert f"The log stays: {tmp_path}/var/log/libvirt/hooks.log\n" in said
+    assert "Running VMs keep their VLANs. What is in /run/libvirt-hooks is gone after the next boot.\n" in said
     assert "/var/backups/libvirt" in said
     assert "systemctl restart " in said
+
+
+def test_that_the_package_is_there_too_is_said(tmp_path, hooks):
+    assert "apt purge" not in make("install", tmp_path)
+    (tmp_path / "usr/share/libvirt-hooks").mkdir(parents=True)
+    (tmp_path / "usr/share/libvirt-hooks/network").touch()
+
+    assert "To remove it: apt purge libvirt-hooks\n" in make("install", tmp_path)

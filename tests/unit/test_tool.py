@@ -441,6 +441,16 @@ def test_a_hook_beside_anothers_is_right(hooks):
     assert installation.problems() == []
 
 
+def test_the_debian_packages_hook_beside_anothers_is_right(hooks):
+    (hooks / "network.d").mkdir()
+    script = (REPOSITORY / "debian/hook").read_text().replace("@HOOK@", "network")
+    (hooks / "network.d/50-libvirt-hooks").write_text(script)
+    (hooks / "network.d/50-libvirt-hooks").chmod(0o755)
+    (hooks / "network").write_text("#!/bin/sh\n")
+
+    assert installation.problems() == []
+
+
 def switch_off(hooks):
     (hooks / "off").touch()
 

@@ -70,7 +70,7 @@ def _of_owner(file: Path) -> list[Finding]:
 
 def _ours(hook: str) -> list[Path]:
     """Given a hook's name, return our files that libvirt would call for it."""
-    marks = (f"from libvirt_hooks.{hook} import main".encode(), bytes(PACKAGE / hook))
+    marks = (f"from libvirt_hooks.{hook} import main".encode(), bytes(PACKAGE))
     files = [HOOKS / hook, *sorted((HOOKS / f"{hook}.d").glob("*"))]
     return [file for file in files if file.is_file() and any(mark in file.read_bytes() for mark in marks)]
 
