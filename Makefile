@@ -5,7 +5,7 @@
 
 HOOKS_DIR = /etc/libvirt/hooks
 PYTHON = /usr/bin/python3
-HOOKS = network qemu
+HOOKS = network qemu lxc
 TARGET = $(DESTDIR)$(HOOKS_DIR)
 TOOL = $(DESTDIR)/usr/local/sbin/libvirt-vlan
 DIST = dist
@@ -69,7 +69,7 @@ endef
 
 define say_restart
 if systemctl -q is-active virtnetworkd.service virtnetworkd.socket 2>/dev/null; \
-then echo 'Now: systemctl restart virtnetworkd virtqemud'; \
+then echo 'Now: systemctl restart virtnetworkd virtqemud (and virtlxcd, if there are containers)'; \
 else echo 'Now: systemctl restart libvirtd'; fi
 endef
 

@@ -21,7 +21,7 @@ from py_compile import PycInvalidationMode
 from zipfile import ZipFile, ZipInfo
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PROGRAMS = [REPOSITORY / name for name in ("hooks/network", "hooks/qemu", "sbin/libvirt-vlan")]
+PROGRAMS = [REPOSITORY / name for name in ("hooks/network", "hooks/qemu", "hooks/lxc", "sbin/libvirt-vlan")]
 NOT_RUN = ("*.pyi", "py.typed", "RECORD", "WHEEL", "top_level.txt")  # the rest of a wheel is code or its licence
 
 

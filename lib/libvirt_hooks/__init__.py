@@ -2,9 +2,10 @@
 """libvirt hooks that put a VM's taps into their wanted VLANs.
 
 The modules, from the XML that libvirt sends to the commands that are typed:
-network, qemu (the two hooks' main programs) and hook (what they have in common); hookdata, elements, metadata, wanted,
-vlans (pure); ports, tickets, detach, taps, retries, bridge; join and backup for the qemu hook; beside them sysfs,
-statefiles and log. The tool libvirt-vlan is in tool/, and the hooks never import from there.
+network, qemu, lxc (the hooks' main programs) and hook (what they have in common); hookdata, elements, metadata, wanted,
+vlans (pure); ports, tickets, detach, taps, retries, bridge; join for the qemu and lxc hooks, backup for the qemu hook;
+interfaces, containers, veths; beside them sysfs, statefiles and log. The tool libvirt-vlan is in tool/, and the hooks
+never import from there.
 
 What runs while libvirtd waits imports as little as it can: no dataclasses, typing, pathlib, json, logging
 (each costs libvirtd about as much as Python's own start).

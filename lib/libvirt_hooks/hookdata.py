@@ -24,8 +24,9 @@ class Port(SimpleNamespace):
     """
 
     uuid: str
-    vm: str
+    vm: str  # the VM's name, or the container's
     vm_uuid: str
+    container: bool  # the owner is a container: libvirt does not tell the network hook, see containers.py
     mac: str  # the NIC's
     group: str  # the portgroup that the VM's definition names, "" for none
     plug: str  # bridge, network, direct, hostdev-pci; "" for none
@@ -57,15 +58,18 @@ class Nic(SimpleNamespace):
     bridge: str  # "" unless the VM runs
     tap: str  # its interface on the host, "" unless the VM runs
     port_uuid: str  # "" if it is no port of a libvirt network, or the VM does not run
+    guest_end: str  # a container's end of its veth pair, only while that is still in the host's network namespace
     has_vlan: bool
     has_virtualport: bool
 
 
 class Domain(SimpleNamespace):
-    """A VM, as its XML describes it."""
+    """A VM or a container, as its XML describes it."""
 
     name: str
     uuid: str
+    container: bool
+    pid: str  # of the process that runs it, only in libvirtd's own note, else ""
     runs: bool
     nics: list[Nic]
 
@@ -105,14 +109,26 @@ def parse_domain(xml: bytes, origin: str = STDIN) -> Domain:
 
     Raises HookError as parse_network() does.
     """
-    root = parse(xml, origin)
-    devices = child(root, "devices")
-    return Domain(
-        name=text(root, "name"),
-        uuid=checked_uuid(text(root, "uuid")),
-        runs=root.hasAttribute("id"),
-        nics=[_nic(interface) for interface in children(devices, "interface")] if devices else [],
-    )
+    return _domain(parse(xml, origin))
+
+
+def parse_domain_state(xml: bytes) -> Domain:
+    """Given libvirtd's own note of a domain that runs (<domstatus>), return the domain and its NICs.
+
+    Raises HookError as parse_network() does.
+    """
+    status = parse(xml, "libvirtd's note of the container")
+    element = child(status, "domain")
+    if element is None:
+        raise HookError("libvirtd's note of the container has no <domain>: restart libvirtd or virtlxcd")
+    domain = _domain(element)
+    domain.pid = status.getAttribute("pid")
+    return domain
+
+
+def parse_port_state(xml: bytes) -> Port:
+    """Given libvirtd's own note of a port, return the port. Raises HookError as parse_network() does."""
+    return _port(parse(xml, "libvirtd's note of the port"))
 
 
 def port_of(domain: Domain, nic: Nic) -> Port:
@@ -121,6 +137,7 @@ def port_of(domain: Domain, nic: Nic) -> Port:
         uuid=nic.port_uuid,
         vm=domain.name,
         vm_uuid=domain.uuid,
+        container=domain.container,
         mac=nic.mac,
         group=nic.group,
         plug="hostdev-pci" if nic.kind == "hostdev" else nic.kind,
@@ -178,6 +195,18 @@ def checked_interface(name: str) -> str:
     return name
 
 
+def _domain(root: Element) -> Domain:
+    devices = child(root, "devices")
+    return Domain(
+        name=text(root, "name"),
+        uuid=checked_uuid(text(root, "uuid")),
+        container=root.getAttribute("type") == "lxc",
+        pid="",
+        runs=root.hasAttribute("id"),
+        nics=[_nic(interface) for interface in children(devices, "interface")] if devices else [],
+    )
+
+
 def _network(element: Element, port: Port | None) -> Network:
     portgroups = children(element, "portgroup")
     defaults = [group.getAttribute("name") for group in portgroups if group.getAttribute("default") == "yes"]
@@ -196,6 +225,7 @@ def _port(element: Element) -> Port:
         uuid=checked_uuid(text(element, "uuid")),
         vm="" if owner is None else text(owner, "name"),
         vm_uuid="" if owner is None else checked_uuid(text(owner, "uuid")),
+        container=False,
         mac=checked_mac(attribute(element, "mac", "address")),
         group=text(element, "group"),
         plug=attribute(element, "plug", "type"),
@@ -216,6 +246,7 @@ def _nic(element: Element) -> Nic:
         # the hooks do nothing to a NIC that is no port, so an odd name there must not stop the VM
         tap=checked_interface(tap) if tap and port_uuid else _interface_or_none(tap),
         port_uuid=checked_uuid(port_uuid) if port_uuid else "",
+        guest_end=_interface_or_none(attribute(element, "guest", "actual")),
         has_vlan=child(element, "vlan") is not None,
         has_virtualport=child(element, "virtualport") is not None,
     )

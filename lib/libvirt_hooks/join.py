@@ -1,55 +1,89 @@
 # SPDX-License-Identifier: MIT
-"""What the qemu hook does when a VM's taps exist and its QEMU does not: no guest runs without its wanted VLANs.
+"""What the qemu and lxc hooks do when a guest's taps or veths exist, and it does not run: no guest without its VLANs.
 
-Usually the network hook's detached process has set the VLANs by then, and the ticket says so. If not, this hook does.
-A NIC without a ticket is left alone, or the network hook was not called for it: then this hook decides.
+Usually the network hook's detached process has set a VM's VLANs by then, and the ticket says so. If not, the qemu hook
+does. A container's veth is known only now, so no process waits for it, and the lxc hook does. A NIC without a ticket is
+left alone, or the network hook was not called for it: then this hook decides.
 """
 
 from __future__ import annotations
 
 from . import HookError, log, sysfs, tickets
-from .hookdata import Domain, Nic, parse_domain, parse_network_state, port_of, tap_address
-from .statefiles import network_daemon, network_state
+from .hookdata import Domain, Nic, Port, parse_domain, parse_network_state, parse_port_state, port_of, tap_address
+from .statefiles import network_daemon, network_state, port_notes
 from .tickets import Ticket
 from .wanted import BRIDGE_PLUGS, shown_group, wanted_vlans, why_left_alone
 
 
 def set_vlans_of(xml: bytes) -> None:
-    """Given the XML of a VM that is about to run, give each of its taps that is not left alone its wanted VLANs.
+    """Given the XML of a guest that is about to run, give each of its NICs that is not left alone its wanted VLANs.
 
-    Raises HookError if a tap cannot have them.
+    Raises HookError if a NIC cannot have them.
     """
     domain = parse_domain(xml)
-    nics = [nic for nic in domain.nics if nic.port_uuid and nic.tap]
-    for nic in nics:
+    for nic in domain.nics:
         try:
-            ticket = _ticket(nic) or _ticket_of_forgotten_port(domain, nic, nics)
-            if ticket is None or ticket.vlans is None:
-                continue
-            _check_address(nic, nics)
-            if not _is_right(ticket, nic.tap):
-                from .taps import set_vlans_now  # imports sh and tenacity: only if there is work
-
-                set_vlans_now(ticket, nic.tap)
+            port = _port(domain, nic)
+            if port:
+                _set_vlans(domain, nic, port)
         except HookError as error:
-            raise HookError(f"NIC {nic.mac}, tap {nic.tap}: {error}", refuses=True) from error
+            interface = f"veth {nic.guest_end}" if domain.container else f"tap {nic.tap}"
+            raise HookError(f"NIC {nic.mac}, {interface}: {error}", refuses=True) from error
 
 
-def _ticket(nic: Nic) -> Ticket | None:
-    """Given a NIC, return its port's ticket, None if there is none."""
+def _set_vlans(domain: Domain, nic: Nic, port: Port) -> None:
+    """Given a guest, a NIC of it and the NIC's port, set the port's VLANs if that is not done yet."""
+    ticket = _ticket(port) or _ticket_of_forgotten_port(domain, nic, port)
+    if ticket is None or ticket.vlans is None:
+        return
+    _check_address(domain, nic, port)
+    tap = nic.tap
+    if port.container:
+        from .veths import host_end  # imports sh
+
+        ticket.veth = host_end(nic.guest_end, nic.mac)
+        tap = ticket.veth[0]
+    if not _is_right(ticket, tap):
+        from .taps import set_vlans_now  # imports sh and tenacity: only if there is work
+
+        set_vlans_now(ticket, tap)
+
+
+def _port(domain: Domain, nic: Nic) -> Port | None:
+    """Given a guest and a NIC of it, return the NIC's port, None if the NIC is no port of a network.
+
+    A container's XML does not have the port yet (seen on libvirt 9.0), but libvirt's note of the port is there.
+    """
+    if not domain.container:
+        return port_of(domain, nic) if nic.port_uuid and nic.tap else None
+    notes = port_notes(nic.network, domain.uuid, nic.mac) if nic.guest_end else []
+    if notes:
+        port = parse_port_state(notes[0])
+        port.container = True
+        return port
+    if nic.guest_end and nic.group:
+        raise HookError(
+            f"libvirt has no note of its port in network {nic.network}: systemctl restart {network_daemon()}, "
+            "and try again"
+        )
+    return None
+
+
+def _ticket(port: Port) -> Ticket | None:
+    """Given a port, return its ticket, None if there is none."""
     try:
-        return tickets.read(tickets.path(nic.mac, nic.port_uuid))
+        return tickets.read(tickets.path(port))
     except FileNotFoundError:
         return None
 
 
-def _ticket_of_forgotten_port(domain: Domain, nic: Nic, nics: list[Nic]) -> Ticket | None:
-    """Given a VM, a NIC of it without a ticket, and all of its NICs, decide as the network hook would, return a ticket.
+def _ticket_of_forgotten_port(domain: Domain, nic: Nic, port: Port) -> Ticket | None:
+    """Given a guest, a NIC of it and a port without a ticket, decide as the network hook would, return a ticket.
 
     Return None if the network hook would leave the port alone. Raises HookError if the network hook would refuse the
     port, or if nobody knows what the portgroup means.
     """
-    port, xml = port_of(domain, nic), network_state(nic.network)
+    xml = network_state(nic.network)
     if port.plug not in BRIDGE_PLUGS or not (port.group or b"default='yes'" in xml):
         return None
     daemon = network_daemon()
@@ -62,31 +96,34 @@ def _ticket_of_forgotten_port(domain: Domain, nic: Nic, nics: list[Nic]) -> Tick
     if why_left_alone(port, network):
         return None
     vlans = wanted_vlans(port, network, sysfs.bridge(port.bridge))
-    _check_address(nic, nics)
-    address = tap_address(port.mac)
-    known = tickets.of(port.bridge, address)
+    _check_address(domain, nic, port)
+    known = tickets.of(port.bridge, tickets.key(port))
     tickets.check_address(port, "", known)
-    sysfs.tap_with(address, port.bridge)
+    if not port.container:
+        sysfs.tap_with(tap_address(port.mac), port.bridge)
     for earlier in known:  # without the network hook nothing removes them
         tickets.remove(earlier)
     port.group = shown_group(port, network)
     ticket = tickets.new(port, network.name, vlans, live=False)
     tickets.write(ticket)
     log.warning(
-        f"{tickets.subject(ticket, nic.tap)}: the network hook was not called for this port, so the qemu hook sets its "
-        f"VLANs: install the network hook, and systemctl restart {daemon}"
+        f"{tickets.subject(ticket, nic.tap or nic.guest_end)}: the network hook was not called for this port, so the "
+        f"{'lxc' if port.container else 'qemu'} hook sets its VLANs: install the network hook, and systemctl restart "
+        f"{daemon}"
     )
     return ticket
 
 
-def _check_address(nic: Nic, nics: list[Nic]) -> None:
-    """Raise HookError if another of these NICs has a tap with the same address on the same bridge.
+def _check_address(domain: Domain, nic: Nic, port: Port) -> None:
+    """Raise HookError if another NIC of the guest has the same address on the same bridge.
 
     A tap has its NIC's MAC address but for the first byte, so only the other five tell two taps apart.
     """
-    for other in nics:
-        same = tap_address(other.mac) == tap_address(nic.mac) and sysfs.master(other.tap) == sysfs.master(nic.tap)
-        if other is not nic and same:
+    for other in domain.nics:
+        if other is nic or tap_address(other.mac) != tap_address(nic.mac):
+            continue
+        other_port = _port(domain, other)
+        if other_port and other_port.bridge == port.bridge:
             raise HookError(
                 f"NIC {other.mac} has the same last five bytes on the same bridge: give one of the two NICs another "
                 "MAC address"

@@ -10,9 +10,10 @@ import os
 import sys
 import time
 
-from . import HookError, log, missing_package, sysfs, tickets
+from . import HookError, containers, interfaces, log, missing_package, sysfs, tickets
 from .detach import run_detached
-from .hookdata import Network, Port, parse_network, tap_address
+from .hookdata import Network, Port, parse_network
+from .statefiles import is_defined_container, lxc_daemon
 from .tickets import Ticket
 from .vlans import to_text
 from .wanted import shown_group, waits_for_restart, wanted_vlans, why_left_alone
@@ -27,11 +28,12 @@ def port_created(xml: bytes) -> None:
     port = network.port
     if port is None:
         raise HookError("port-created came without a <networkport>: these hooks need libvirt 5.5 or later")
-    tap = next(iter(sysfs.taps_with(tap_address(port.mac), port.bridge)), "")
+    port.container = containers.owns(port)
+    tap = "" if containers.is_starting(port) else interfaces.of_port(port)
     try:
         reason = why_left_alone(port, network) or _announce(port, network, tap)
     except HookError as error:
-        raise HookError(f"VM {port.vm}, NIC {port.mac}: {error}") from error
+        raise HookError(f"{tickets.guest(port)}, NIC {port.mac}: {error}") from error
     if reason:
         log.info(f"{log.nic(port.vm, port.mac, tap, shown_group(port, network))}: left alone: {reason}")
         if _forget_gone_taps(port, tap) and tap:  # a live change: the tap has VLANs from an earlier ticket
@@ -43,7 +45,7 @@ def _announce(port: Port, network: Network, tap: str) -> str:
 
     Return why the port is left alone after all, or "". Raises HookError if the port cannot have its wanted VLANs.
     """
-    lock = _wait_for_lock(tap_address(port.mac))  # two hooks at once must not both find the address free
+    lock = _wait_for_lock(tickets.key(port))  # two hooks at once must not both find the address free
     try:
         known = _forget_gone_taps(port, tap)
         reason = waits_for_restart(port, network) if tap and not known else ""
@@ -51,6 +53,7 @@ def _announce(port: Port, network: Network, tap: str) -> str:
             return reason
         vlans = wanted_vlans(port, network, sysfs.bridge(port.bridge))
         _check_programs()
+        _check_container(port, tap, known)
         tickets.check_address(port, tap, known)
         port.group = shown_group(port, network)
         ticket = tickets.new(port, network.name, vlans, live=bool(tap))
@@ -58,11 +61,16 @@ def _announce(port: Port, network: Network, tap: str) -> str:
             if other.uuid == port.uuid:  # the daemon was restarted and announces a port that it has already granted
                 ticket.created, ticket.live = other.created, other.live
         tickets.write(ticket)
+        for other in known:
+            if other.uuid == port.uuid and port.container and other.right:
+                tickets.mark_right(ticket, *other.right)
     finally:
         os.close(lock)
     log.info(f"{tickets.subject(ticket, tap)}: wanted on {port.bridge}: {to_text(vlans)}")
+    if containers.is_starting(port):  # the lxc hook's `start` sets the VLANs, and nothing runs before that
+        return ""
     try:
-        _start_detached(port.bridge, tap_address(port.mac), live=bool(tap))
+        _start_detached(ticket, live=bool(tap))
     except HookError:
         if all(other.uuid != ticket.uuid for other in known):  # libvirt gives the port up without a port-deleted
             tickets.remove(ticket)
@@ -75,7 +83,8 @@ def port_deleted(xml: bytes) -> None:
     port = parse_network(xml).port
     if port is None or not port.bridge:
         return
-    file_name = tickets.path(port.mac, port.uuid)
+    port.container = not os.path.exists(tickets.path(port))
+    file_name = tickets.path(port)
     try:
         ticket = tickets.read(file_name)
     except FileNotFoundError:
@@ -83,28 +92,28 @@ def port_deleted(xml: bytes) -> None:
     except HookError:
         os.unlink(file_name)
         raise
-    address = tap_address(port.mac)
-    lives = bool(sysfs.interface_with(address, port.bridge))
+    # libvirt has no live change of a container's NIC that takes a port back (seen on 9.0)
+    lives = not ticket.container and bool(interfaces.anywhere(ticket))
     tickets.release(ticket, lives)
     if lives:
-        _start_detached(port.bridge, address, live=True)
+        _start_detached(ticket, live=True)
 
 
-def _start_detached(bridge: str, address: str, live: bool) -> None:
+def _start_detached(ticket: Ticket, live: bool) -> None:
     def work() -> None:
         from .taps import wait_and_set_vlans  # imports sh and tenacity: not while libvirtd waits
 
-        wait_and_set_vlans(bridge, address, live)
+        wait_and_set_vlans(ticket.bridge, tickets.key(ticket), live)
 
     run_detached(work)
 
 
-def _wait_for_lock(address: str) -> int:
-    """Take the lock of a tap's address, return its descriptor. Raises HookError if that takes LOCK_SECONDS."""
+def _wait_for_lock(its_key: str) -> int:
+    """Take the lock of a NIC's key, return its descriptor. Raises HookError if that takes LOCK_SECONDS."""
     end = time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            return tickets.take_lock(address)
+            return tickets.take_lock(its_key)
         except BlockingIOError:
             if time.monotonic() > end:
                 raise HookError("another hook process is changing the tap with that address: try again") from None
@@ -117,15 +126,28 @@ def _forget_gone_taps(port: Port, tap: str) -> list[Ticket]:
     A VM that ended without a port leaves a ticket, which must not count for the next tap with that address. The earlier
     ports of the same NIC are gone even if libvirt's file of them is there: a network daemon that was down has kept it.
     """
-    known = tickets.of(port.bridge, tap_address(port.mac))
+    known = tickets.of(port.bridge, tickets.key(port))
     gone = [
         other
         for other in known
         if not tap and other.uuid != port.uuid and (other.vm_uuid == port.vm_uuid or not tickets.is_granted(other))
-    ]
+        and not (other.container and interfaces.anywhere(other))
+    ]  # fmt: skip
     for other in gone:
         tickets.remove(other)
     return [other for other in known if other not in gone]
+
+
+def _check_container(port: Port, tap: str, known: list[Ticket]) -> None:
+    """Raise HookError if a container starts and the lxc hook was not called: it would run before it has its VLANs.
+
+    So, too, if a NIC is plugged into a container that has one with that MAC address: libvirt allows two (seen on 9.0).
+    """
+    if port.container and not tap and any(interfaces.anywhere(other) for other in known if other.uuid != port.uuid):
+        raise HookError("the container has a NIC with that address already: give one of the two another MAC address")
+    if not port.container and is_defined_container(port.vm, port.vm_uuid):
+        daemon = lxc_daemon()
+        raise HookError(f"the lxc hook was not called: install it, systemctl restart {daemon}, and try again")
 
 
 def _check_programs() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 DIRECTORY = "/run/libvirt"
+CONFIGURATION = "/etc/libvirt"
 
 
 def has_port(network: str, uuid: str) -> bool:
@@ -26,13 +27,7 @@ def network_state(network: str) -> bytes:
     It has what the network hook is given: portgroups, <metadata>, live changes.
     Source: libvirt, src/conf/virnetworkobj.c, virNetworkObjSaveStatus().
     """
-    if not _is_file_name(network):
-        return b""
-    try:
-        with open(f"{DIRECTORY}/network/{network}.xml", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
+    return _read(f"{DIRECTORY}/network/{network}.xml") if _is_file_name(network) else b""
 
 
 def network_daemon() -> str:
@@ -52,6 +47,76 @@ def runs_with(vm: str, tap: str) -> bool:
             return f"<target dev='{tap}'/>" in file.read()
     except OSError:
         return False
+
+
+def port_notes(network: str, vm_uuid: str, mac: str) -> list[bytes]:
+    """Given a network's name, a domain's uuid and a NIC's MAC address, return libvirt's notes of the ports of that NIC.
+
+    One, if all is well. Each is what the network hook is given as <networkport>.
+    Source: libvirt, src/conf/virnetworkportdef.c, virNetworkPortDefSaveStatus().
+    """
+    if not _is_file_name(network):
+        return []
+    directory = f"{DIRECTORY}/network/{network}/ports"
+    try:
+        notes = [_read(f"{directory}/{name}") for name in sorted(os.listdir(directory))]
+    except OSError:
+        return []
+    words = (f"<uuid>{vm_uuid}</uuid>".encode(), f"<mac address='{mac}'/>".encode())
+    return [note for note in notes if all(word in note for word in words)]
+
+
+def container_note(name: str, uuid: str) -> bytes:
+    """Given a container's name and uuid, return libvirt's note of it, the XML of <domstatus>, b"" if there is none.
+
+    The note comes once the container runs. It has each NIC's veth and port; a NIC that is plugged in later is in there
+    before `virsh attach-device` returns. If the container ends while its daemon is down, the note stays until the
+    daemon is there again, and has announced the ports (seen on libvirt 9.0).
+    Source: libvirt, src/lxc/lxc_process.c and lxc_driver.c, virDomainObjSave().
+    """
+    return _read_of(f"{DIRECTORY}/lxc/{name}.xml", uuid) if _is_file_name(name) else b""
+
+
+def controller_lives(name: str, pid: str) -> bool:
+    """Given a container's name and its controller's process id, return whether that is the container's controller.
+
+    It runs as long as the container does, as `libvirt_lxc --name NAME …` (seen on libvirt 9.0).
+    """
+    return pid.isdecimal() and f"\0--name\0{name}\0".encode() in _read(f"/proc/{pid}/cmdline")
+
+
+def changed_after(name: str, path: str) -> bool:
+    """Given a container's name and a file, return whether libvirt has written its note of the container after that."""
+    try:
+        return os.stat(f"{DIRECTORY}/lxc/{name}.xml").st_mtime_ns > os.stat(path).st_mtime_ns
+    except OSError:
+        return False
+
+
+def is_defined_container(name: str, uuid: str) -> bool:
+    """Given a domain's name and uuid, return whether libvirt has it as a container, and not as a VM."""
+    if not _is_file_name(name) or not _read_of(f"{CONFIGURATION}/lxc/{name}.xml", uuid):
+        return False
+    return not _read_of(f"{CONFIGURATION}/qemu/{name}.xml", uuid)
+
+
+def lxc_daemon() -> str:
+    """Return the name of the daemon that calls the lxc hook: virtlxcd if it has a socket, else libvirtd."""
+    return "virtlxcd" if os.path.exists(f"{DIRECTORY}/virtlxcd-sock") else "libvirtd"
+
+
+def _read_of(path: str, uuid: str) -> bytes:
+    """Given the path of a domain's file and a uuid, return the file's content if it is of that domain, else b""."""
+    content = _read(path)
+    return content if f"<uuid>{uuid}</uuid>".encode() in content else b""
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def _is_file_name(name: str) -> bool:

@@ -103,6 +103,11 @@ def ifindex(interface: str) -> int:
     return int(_read(f"{interface}/ifindex") or 0)
 
 
+def iflink(interface: str) -> int:
+    """Given a veth's name, return its other end's index, 0 if there is no interface of that name."""
+    return int(_read(f"{interface}/iflink") or 0)
+
+
 def master(interface: str) -> str:
     """Given an interface's name, return the name of the bridge that it is on, "" for none."""
     try:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Giving taps their wanted VLANs: what the detached process does, and the qemu hook if that has not done it yet.
 
+A container's veth is a tap here: what differs is how it is found (interfaces.py, veths.py).
+
 Everything is imported here, before any waiting: an upgrade of the hooks meanwhile must not mix two versions.
 """
 
@@ -11,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from . import HookError, bridge, log, retries, sysfs, tickets
+from . import HookError, bridge, interfaces, log, retries, sysfs, tickets, veths
 from .hookdata import tap_address
+from .statefiles import lxc_daemon
 from .tickets import Ticket
 from .vlans import Vlans, changes, from_bridge, of_new_bridge_port, to_text
 
@@ -24,8 +27,8 @@ WATCH_SECONDS = 10  # libvirt 9 takes a tap off the bridge and puts it back with
 NOW_SECONDS = 90  # as long as another process may hold the lock: three batches, each of bridge.TIMEOUT_SECONDS
 
 
-def wait_and_set_vlans(bridge_name: str, address: str, live: bool) -> None:
-    """Given a bridge, a tap's MAC address and whether the tap was there before, wait for the tap, set its wanted VLANs.
+def wait_and_set_vlans(bridge_name: str, its_key: str, live: bool) -> None:
+    """Given a bridge, a NIC's key and whether its tap was there before, wait for the tap, set its wanted VLANs.
 
     Return once the tap has them and, for a live tap, has kept them for WATCH_SECONDS, or once libvirt has taken the
     port back. Raises HookError with the last reason after WAIT_SECONDS.
@@ -37,15 +40,15 @@ def wait_and_set_vlans(bridge_name: str, address: str, live: bool) -> None:
 
     def attempt() -> str:
         nonlocal seen, is_new
-        seen = sysfs.taps_with(address, bridge_name)  # beforehand: a tap that comes meanwhile ends the next sleep
+        seen = _seen(bridge_name, its_key)  # beforehand: a tap that comes meanwhile ends the next sleep
         try:
-            return try_to_set_vlans(bridge_name, address, watch_until, is_new)
+            return try_to_set_vlans(bridge_name, its_key, watch_until, is_new)
         except HookError:
             is_new = False
             raise
 
     def sleep(seconds: float) -> None:
-        _sleep_unless_tap_comes(bridge_name, address, seen, began, seconds)
+        _sleep_unless_tap_comes(bridge_name, its_key, seen, began, seconds)
 
     said: set[str] = set()
 
@@ -72,7 +75,7 @@ def when_unlocked(ticket: Ticket, attempt: Callable[[], None]) -> None:
     """
 
     def hold_the_lock() -> None:
-        with lock(tap_address(ticket.mac)):
+        with lock(tickets.key(ticket)):
             if not tickets.is_there(ticket):
                 raise HookError("libvirt has taken the port back meanwhile: try again")
             retries.three_times(attempt)
@@ -80,22 +83,22 @@ def when_unlocked(ticket: Ticket, attempt: Callable[[], None]) -> None:
     retries.until_unlocked(hold_the_lock, NOW_SECONDS)
 
 
-def try_to_set_vlans(bridge_name: str, address: str, watch_until: float, is_new: bool) -> str:
-    """Given a bridge and a tap's MAC address, set the VLANs of the ticket that counts; return why to try again, or "".
+def try_to_set_vlans(bridge_name: str, its_key: str, watch_until: float, is_new: bool) -> str:
+    """Given a bridge and a NIC's key, set the VLANs of the ticket that counts; return why to try again, or "".
 
     The tap is watched until watch_until, by time.monotonic(). is_new says that the tap, if it is there, has just come.
     Raises HookError if the VLANs cannot be set, BlockingIOError if another process holds the tap's lock.
     """
-    with lock(address):
+    with lock(its_key):
         watching = time.monotonic() < watch_until
-        known = tickets.of(bridge_name, address)
+        known = tickets.of(bridge_name, its_key)
         if not watching:
             known = tickets.without_forgotten(known)
         ticket = tickets.counting(known, time.monotonic())
         if ticket is None:
             return "libvirt has not decided yet" if known else ""
         if ticket.vlans is not None:
-            tap = sysfs.tap_with(address, bridge_name)
+            tap = interfaces.on_bridge(ticket)
             if tap:
                 # The kernel gives each new bridge port the default PVID. Skip the first read: without it, a hot-plugged
                 # guest is in the default VLAN for half as long.
@@ -105,12 +108,33 @@ def try_to_set_vlans(bridge_name: str, address: str, watch_until: float, is_new:
                     set_vlans(ticket, tap, assumed)
                 except HookError as error:
                     raise HookError(f"{tickets.subject(ticket, tap)}: {error}") from error
+            elif not ticket.container and interfaces.owner_is_container(ticket):
+                return _set_vlans_of_container(ticket)
             elif not ticket.released:
                 return f"{tickets.subject(ticket)}: its tap has not come to {bridge_name}"
-            elif not watching or not sysfs.interface_with(address, bridge_name):
+            elif not watching or not interfaces.anywhere(ticket):
                 tickets.remove(ticket)
                 return ""
         return "watching" if watching else ""
+
+
+def _set_vlans_of_container(ticket: Ticket) -> str:
+    """Given a VM's ticket whose owner has turned out to be a container that runs, set its VLANs, rewrite the ticket.
+
+    The lxc hook was not called, so the container has been in the default VLAN since it started. Return why to try
+    again, or "".
+    """
+    ticket.container = True
+    veth = interfaces.on_bridge(ticket)
+    if not veth:
+        return f"{tickets.subject(ticket)}: its veth has not come to {ticket.bridge}"
+    log.warning(
+        f"{tickets.subject(ticket, veth)}: the lxc hook was not called, so the container has started in the default "
+        f"VLAN: install the lxc hook, and systemctl restart {lxc_daemon()}"
+    )
+    set_vlans(ticket, veth, None)
+    tickets.write_as_containers(ticket)
+    return ""
 
 
 def set_vlans(ticket: Ticket, tap: str, current: Vlans | None, type_commands: Type = bridge.type_commands) -> None:
@@ -122,6 +146,9 @@ def set_vlans(ticket: Ticket, tap: str, current: Vlans | None, type_commands: Ty
     assert ticket.vlans is not None
     subject = tickets.subject(ticket, tap)
     number, index = sysfs.bridge_port_number(tap, ticket.bridge), sysfs.ifindex(tap)
+    if ticket.container and ticket.veth != (tap, index):
+        veths.check(tap)
+        ticket.veth = (tap, index)
 
     def type_and_read(commands: list[list[str]]) -> Vlans:
         link, vlans = type_commands([bridge.link_show(tap), *commands, bridge.vlan_show(tap)], subject)
@@ -144,9 +171,9 @@ def set_vlans(ticket: Ticket, tap: str, current: Vlans | None, type_commands: Ty
 
 
 @contextmanager
-def lock(address: str) -> Iterator[None]:
-    """Hold the lock of a tap's MAC address. Raises BlockingIOError or HookError as tickets.take_lock() does."""
-    descriptor = tickets.take_lock(address)
+def lock(its_key: str) -> Iterator[None]:
+    """Hold the lock of a NIC's key. Raises BlockingIOError or HookError as tickets.take_lock() does."""
+    descriptor = tickets.take_lock(its_key)
     try:
         yield
     finally:
@@ -168,18 +195,29 @@ def _check_same_tap(ticket: Ticket, tap: str, number: int) -> None:
     """
     if not number or sysfs.bridge_port_number(tap, ticket.bridge) != number:
         raise HookError(f"{tap} has left {ticket.bridge}: try again")
-    if sysfs.address(tap) != tap_address(ticket.mac):
+    if ticket.container:
+        if (tap, sysfs.ifindex(tap)) != ticket.veth:
+            raise HookError(f"{tap} is not this NIC's veth any more: try again")
+    elif sysfs.address(tap) != tap_address(ticket.mac):
         raise HookError(f"{tap} does not have the address of this NIC's tap, {tap_address(ticket.mac)}")
 
 
-def _sleep_unless_tap_comes(bridge_name: str, address: str, seen: dict[str, int], began: float, seconds: float) -> None:
-    """Sleep as time.sleep() does, but end once a tap with this address comes to the bridge that was not seen there.
+def _seen(bridge_name: str, its_key: str) -> dict[str, int]:
+    """Given a bridge and a NIC's key, return the NIC's interfaces there, each with a number that tells it apart."""
+    if not its_key.startswith(tickets.VETH):
+        return sysfs.taps_with(its_key, bridge_name)
+    names = [interfaces.on_bridge(ticket) for ticket in tickets.of(bridge_name, its_key)]
+    return {name: sysfs.ifindex(name) for name in names if name}
+
+
+def _sleep_unless_tap_comes(bridge_name: str, its_key: str, seen: dict[str, int], began: float, seconds: float) -> None:
+    """Sleep as time.sleep() does, but end once an interface of the NIC comes to the bridge that was not seen there.
 
     The longer the whole wait has lasted, the rarer are the looks: a hundred such processes can wait at once.
     """
     end = time.monotonic() + seconds
     while (now := time.monotonic()) < end:
-        there = sysfs.taps_with(address, bridge_name)
+        there = _seen(bridge_name, its_key)
         if there and there != seen:
             return
         time.sleep(min(max(0.02, (now - began) / 60), end - now))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Tickets: the wanted VLANs of each port, kept in /run until libvirt takes the port back.
 
-A ticket is a small file, named after the tap's address and the port's uuid. With tickets the detached process can be
-stopped and repeated, and the qemu hook knows what to check before a guest runs.
+A ticket is a small file, named after its NIC's key and the port's uuid. With tickets the detached process can be
+stopped and repeated, and the qemu and lxc hooks know what to check before a guest runs.
 
 In a live change one tap has several tickets: `virsh update-device` makes libvirt announce a new port, decide, and take
 one of the two ports back. So the ticket of a port whose tap was there before (`live`) counts only once libvirt has let
@@ -17,7 +17,7 @@ import os
 import time
 from types import SimpleNamespace
 
-from . import HookError, log, sysfs
+from . import HookError, interfaces, log
 from .hookdata import Port, tap_address
 from .log import one_line
 from .statefiles import has_port, runs_with
@@ -32,6 +32,7 @@ DIRECTORY = "/run/libvirt-hooks"
 LIVE_GRACE_SECONDS = 5
 # Between the end of port-created and libvirt's own note of the port lie milliseconds; seconds on a busy host.
 NOTED_SECONDS = 10
+VETH = "veth-"  # how the keys of containers' tickets begin
 RELEASED = ".released"
 LEFT_ALONE = "left alone"
 # the lines of a ticket, each a name and a value; after END only what was seen since
@@ -46,6 +47,7 @@ class Ticket(SimpleNamespace):
     uuid: str  # of the networkport
     vm: str
     vm_uuid: str
+    container: bool  # the guest is a container, so its interface is a veth without an address of its own
     mac: str  # the guest's
     bridge: str
     network: str
@@ -55,14 +57,21 @@ class Ticket(SimpleNamespace):
     created: float  # seconds, time.monotonic()
     released: bool  # libvirt has taken the port back
     right: tuple[str, int] | None  # name and index of the tap that was last seen with the wanted VLANs
+    veth: tuple[str, int] | None  # name and index of a container's veth, once somebody has made sure of it
 
 
 def new(port: Port, network: str, vlans: Vlans | None, live: bool) -> Ticket:
     """Given a port, its network's name, its wanted VLANs and whether its tap is there, return its ticket, unwritten."""
     return Ticket(
-        uuid=port.uuid, vm=port.vm, vm_uuid=port.vm_uuid, mac=port.mac, bridge=port.bridge, network=network,
-        group=port.group, vlans=vlans, live=live, created=time.monotonic(), released=False, right=None,
+        uuid=port.uuid, vm=port.vm, vm_uuid=port.vm_uuid, container=port.container, mac=port.mac, bridge=port.bridge,
+        network=network, group=port.group, vlans=vlans, live=live, created=time.monotonic(), released=False, right=None,
+        veth=None,
     )  # fmt: skip
+
+
+def guest(of: Port | Ticket) -> str:
+    """Given a port or its ticket, return what a message calls the guest."""
+    return f"{'container' if of.container else 'VM'} {of.vm}"
 
 
 def subject(ticket: Ticket, tap: str = "") -> str:
@@ -70,9 +79,17 @@ def subject(ticket: Ticket, tap: str = "") -> str:
     return log.nic(ticket.vm, ticket.mac, tap, ticket.group)
 
 
-def path(mac: str, uuid: str) -> str:
-    """Given a guest's MAC address and its port's uuid, return the path of the port's ticket."""
-    return f"{DIRECTORY}/{tap_address(mac)}.{uuid}"
+def key(of: Port | Ticket) -> str:
+    """Given a port or its ticket, return what the lock, and the names of its NIC's tickets, go by.
+
+    Taps are told apart by their addresses. A container's veth has a random one, so its NIC's own address is the key.
+    """
+    return f"{VETH}{of.mac}" if of.container else tap_address(of.mac)
+
+
+def path(of: Port | Ticket) -> str:
+    """Given a port or its ticket, return the path of the ticket."""
+    return f"{DIRECTORY}/{key(of)}.{of.uuid}"
 
 
 def write(ticket: Ticket) -> None:
@@ -80,7 +97,8 @@ def write(ticket: Ticket) -> None:
     vlans = LEFT_ALONE if ticket.vlans is None else to_text(ticket.vlans)
     values = [getattr(ticket, name) for name in TEXTS] + [vlans, f"{int(ticket.live)}", f"{ticket.created}"]
     lines = [f"{name} {one_line(value)}" for name, value in zip((*TEXTS, *DECISION), values)]
-    file_name = path(ticket.mac, ticket.uuid)
+    lines += ["container 1"] if ticket.container else []
+    file_name = path(ticket)
     try:
         os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
         descriptor = os.open(f"{file_name}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -93,6 +111,15 @@ def write(ticket: Ticket) -> None:
         except OSError:  # there is no such file yet
             pass
         raise HookError(f"cannot write {file_name}: {error.strerror}: fix that and try again") from error
+
+
+def write_as_containers(ticket: Ticket) -> None:
+    """Given a container's ticket that was written as a VM's, write it as a container's, and note that it is right."""
+    as_vms = f"{DIRECTORY}/{tap_address(ticket.mac)}.{ticket.uuid}"
+    write(ticket)
+    os.unlink(as_vms)
+    if ticket.veth:
+        mark_right(ticket, *ticket.veth)
 
 
 def read(file_name: str) -> Ticket:
@@ -110,29 +137,32 @@ def read(file_name: str) -> Ticket:
             raise ValueError("it is cut short")
         # ignore a line that a full /run has cut short
         notes = [line.split(" ") for line in seen.split("\n")[:-1]]
-        right = [(note[1], int(note[2])) for note in notes if len(note) == 3 and note[2].isdecimal()]
+        rights = [(note[1], int(note[2])) for note in notes if len(note) == 3 and note[2].isdecimal()]
+        right = rights[-1] if rights else None
         return Ticket(
             **{name: found[name] for name in TEXTS},
+            container=found.get("container") == "1",
             vlans=None if found["vlans"] == LEFT_ALONE else from_text(found["vlans"]),
             live=found["live"] == "1",
             created=float(found["created"]),
             released=file_name.endswith(RELEASED),
-            right=right[-1] if right else None,
+            right=right,
+            veth=right,
         )
     except (ValueError, KeyError, IndexError, HookError) as error:
         raise HookError(f"the ticket {file_name} is damaged ({error}): remove it and restart the VM") from error
 
 
-def of(bridge: str, address: str) -> list[Ticket]:
-    """Given a bridge and a tap's address, return their tickets, the oldest first; a damaged one is passed over."""
-    return sorted((t for t in _all(f"{address}.") if t.bridge == bridge), key=lambda ticket: ticket.created)
+def of(bridge: str, its_key: str) -> list[Ticket]:
+    """Given a bridge and a NIC's key, return their tickets, the oldest first; a damaged one is passed over."""
+    return sorted((t for t in _all(f"{its_key}.") if t.bridge == bridge), key=lambda ticket: ticket.created)
 
 
-def by_nic(address: str = "") -> dict[tuple[str, str], list[Ticket]]:
-    """Given a tap's address, or "" for all, return the tickets by bridge and tap's address, the oldest first."""
+def by_nic(its_key: str = "") -> dict[tuple[str, str], list[Ticket]]:
+    """Given a NIC's key, or "" for all, return the tickets by bridge and key, the oldest first."""
     found: dict[tuple[str, str], list[Ticket]] = {}
-    for ticket in sorted(_all(f"{address}." if address else ""), key=lambda ticket: ticket.created):
-        found.setdefault((ticket.bridge, tap_address(ticket.mac)), []).append(ticket)
+    for ticket in sorted(_all(f"{its_key}." if its_key else ""), key=lambda ticket: ticket.created):
+        found.setdefault((ticket.bridge, key(ticket)), []).append(ticket)
     return found
 
 
@@ -147,8 +177,8 @@ def counting(tickets: list[Ticket], now: float) -> Ticket | None:
     return next(iter(standing), None) or next(iter(released), None)
 
 
-def take_lock(address: str) -> int:
-    """Take the lock of a tap's MAC address, so that two processes never decide or type for one tap.
+def take_lock(its_key: str) -> int:
+    """Take the lock of a NIC's key, so that two processes never decide or type for one tap.
 
     Return a descriptor: the lock is free again once it is closed. The lock is one byte of one file: no lock files to
     tidy up, and the kernel frees the byte when a process dies.
@@ -161,7 +191,8 @@ def take_lock(address: str) -> int:
     except OSError as error:
         raise HookError(f"cannot lock {file_name}: {error.strerror}: fix that and try again") from error
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(address.replace(":", ""), 16))
+        place = int(its_key.replace(VETH, "1").replace(":", ""), 16)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
     except OSError:
         os.close(descriptor)
         raise
@@ -174,10 +205,10 @@ def check_address(port: Port, tap: str, known: list[Ticket]) -> None:
     A tap is found by its address: with two of them, one would get the other's VLANs.
     """
     others = [other for other in known if other.vm_uuid != port.vm_uuid and is_granted(other)]
-    if tap and not runs_with(port.vm, tap):
+    if tap and not port.container and not runs_with(port.vm, tap):
         taken = f"{tap} on {port.bridge}, which is not this VM's, has that address already"
     elif others:
-        taken = f"VM {others[0].vm} has that address on {port.bridge} already"
+        taken = f"{guest(others[0])} has that address on {port.bridge} already"
     else:
         return
     raise HookError(f"{taken}: give one of the two another MAC address")
@@ -210,7 +241,7 @@ def without_forgotten(tickets: list[Ticket]) -> list[Ticket]:
 
 def release(ticket: Ticket, tap_lives: bool) -> None:
     """Remove the ticket, whose port libvirt takes back. If the tap lives on, keep the ticket that counts for it."""
-    others = [other for other in of(ticket.bridge, tap_address(ticket.mac)) if other.uuid != ticket.uuid]
+    others = [other for other in of(ticket.bridge, key(ticket)) if other.uuid != ticket.uuid]
     standing = [other for other in others if not other.released]
     if not tap_lives:
         for gone in [ticket, *(other for other in others if other.released)]:
@@ -258,7 +289,7 @@ def sweep(older_than_seconds: float) -> None:
         old = time.monotonic() - ticket.created > older_than_seconds
         if not old or has_port(ticket.network, ticket.uuid):
             continue
-        if not sysfs.interface_with(tap_address(ticket.mac), ticket.bridge):
+        if not interfaces.anywhere(ticket):
             remove(ticket)
 
 
@@ -267,7 +298,7 @@ def _is_announced(ticket: Ticket, now: float) -> bool:
 
 
 def _file(ticket: Ticket) -> str:
-    return path(ticket.mac, ticket.uuid) + (RELEASED if ticket.released else "")
+    return path(ticket) + (RELEASED if ticket.released else "")
 
 
 def _all(prefix: str, older_than_seconds: float = 0) -> Iterator[Ticket]:
@@ -277,7 +308,7 @@ def _all(prefix: str, older_than_seconds: float = 0) -> Iterator[Ticket]:
     except (FileNotFoundError, NotADirectoryError):
         return
     for name in names:
-        if not name.startswith(prefix) or name == "lock" or name.endswith(".new"):
+        if not name.startswith(prefix) or ":" not in name or name.endswith(".new"):  # no ticket
             continue
         try:
             if not older_than_seconds or time.time() - os.stat(f"{DIRECTORY}/{name}").st_mtime > older_than_seconds:

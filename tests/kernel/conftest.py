@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from iproute import eventually, ip
 
+from libvirt_hooks import VERSION
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = REPOSITORY / "tests" / "data"
 LOG = Path("/var/log/libvirt/hooks.log")  # there is no /dev/log in the lab
@@ -102,9 +104,10 @@ def tickets():
     return sorted(file.name for file in TICKETS.glob("f?:*"))
 
 
-def logged():
-    """Return the log's lines, without time and process."""
-    return [line.split("]: ", 1)[1] for line in LOG.read_text().splitlines()] if LOG.exists() else []
+def logged(whole=False):
+    """Return the log's lines, without time and process; not those that say which release a hook is, unless whole."""
+    lines = [line.split("]: ", 1)[1] for line in LOG.read_text().splitlines()] if LOG.exists() else []
+    return [line for line in lines if whole or not line.endswith(f": libvirt-hooks {VERSION}")]
 
 
 class Bridge:

@@ -12,7 +12,7 @@ import pytest
 from libvirt_hooks.tool import installation
 
 REPOSITORY = Path(__file__).parents[2]
-PROGRAMS = ("libvirt-vlan", "network", "qemu")
+PROGRAMS = ("libvirt-vlan", "lxc", "network", "qemu")
 
 
 def make_dist(repository, target):
@@ -93,7 +93,7 @@ def installed(dist, tmp_path):
     """Give the directory of a / where the hooks are installed as one file each."""
     hooks = tmp_path / "etc/libvirt/hooks"
     hooks.mkdir(parents=True)
-    for hook in ("network", "qemu"):
+    for hook in ("network", "qemu", "lxc"):
         shutil.copy(dist / hook, hooks)
     return hooks
 
@@ -105,7 +105,7 @@ def make(target, root):
 def test_what_is_installed_so_is_upgraded_as_ours(installed, tmp_path):
     make("install", tmp_path)
 
-    for hook in ("network", "qemu"):
+    for hook in ("network", "qemu", "lxc"):
         assert (installed / hook).read_bytes() == (REPOSITORY / "hooks" / hook).read_bytes()
         assert not (installed / f"{hook}.d").exists()
 

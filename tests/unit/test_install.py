@@ -37,7 +37,7 @@ def test_the_hooks_their_lib_the_tool_and_its_man_page_are_installed(tmp_path, h
     ours = "lib/libvirt_hooks-1/libvirt_hooks"
     modules = [file.relative_to(REPOSITORY / "lib/libvirt_hooks") for file in MODULES]
     directories = ["lib", "lib/libvirt_hooks", "lib/libvirt_hooks-1", ours, f"{ours}/tool"]
-    assert below(hooks) == sorted([*directories, *(f"{ours}/{name}" for name in modules), "network", "qemu"])
+    assert below(hooks) == sorted([*directories, *(f"{ours}/{name}" for name in modules), "lxc", "network", "qemu"])
     assert all((hooks / "lib/libvirt_hooks" / name).is_file() for name in modules)
     assert below(tmp_path / "usr") == [
         "local", "local/sbin", "local/sbin/libvirt-vlan",
@@ -56,7 +56,7 @@ def test_what_is_installed_is_the_installers_and_nobody_elses_to_write(tmp_path,
     for path in [*hooks.rglob("*"), tmp_path / "usr/local/sbin/libvirt-vlan"]:
         assert path.stat().st_uid == os.getuid()
         assert path.stat().st_mode & 0o022 == 0, path
-    for hook in ("network", "qemu"):
+    for hook in ("network", "qemu", "lxc"):
         assert (hooks / hook).stat().st_mode & 0o777 == 0o755
 
 

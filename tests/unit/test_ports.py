@@ -56,9 +56,9 @@ def uuids_on_disk(host):
 def earlier_port(**changes):
     """Write and return the ticket of another port of the same NIC."""
     ticket = Ticket(
-        uuid="00000000-0000-0000-0000-0000000000aa", vm=PORT.vm, vm_uuid=PORT.vm_uuid, mac=PORT.mac, bridge="br0",
-        network="br0", group="server", vlans=access(3), live=False, created=time.monotonic() - 100, released=False,
-        right=None,
+        uuid="00000000-0000-0000-0000-0000000000aa", vm=PORT.vm, vm_uuid=PORT.vm_uuid, container=False, mac=PORT.mac,
+        bridge="br0", network="br0", group="server", vlans=access(3), live=False, created=time.monotonic() - 100,
+        released=False, right=None, veth=None,
     )  # fmt: skip
     ticket.__dict__.update(changes)
     tickets.write(ticket)

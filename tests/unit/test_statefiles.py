@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: MIT
 """What libvirtd notes in /run/libvirt: names from its XML lead to no other file."""
 
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
 import pytest
 
 from libvirt_hooks import statefiles
+from libvirt_hooks.hookdata import parse_domain_state, parse_port_state
 
 UUID = "caa15290-e4fa-4d2b-a36b-68e22861b043"
 
@@ -39,3 +46,98 @@ def test_a_name_that_is_no_file_name_leads_nowhere(name, run):
 
     assert not statefiles.has_port(name, UUID)
     assert not statefiles.runs_with(name, "vnet0")
+
+
+# Containers
+
+BOX = "16e04805-9ecd-4ca1-9df5-471e80363403"
+DATA = Path(__file__).resolve().parents[1] / "data"
+
+
+@pytest.fixture
+def box(tmp_path, monkeypatch):
+    """Have libvirt's notes of container box and of its first port, as captured; return their directory."""
+    monkeypatch.setattr(statefiles, "DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(statefiles, "CONFIGURATION", str(tmp_path / "etc"))
+    ports = tmp_path / "network/lan/ports"
+    for directory in (ports, tmp_path / "lxc", tmp_path / "etc/lxc", tmp_path / "etc/qemu"):
+        directory.mkdir(parents=True, exist_ok=True)
+    shutil.copy(DATA / "note-of-container.xml", tmp_path / "lxc/box.xml")
+    shutil.copy(DATA / "note-of-port.xml", ports / "f81c79fc-f58a-4438-9487-46ef99d724c9.xml")
+    (ports / "another.xml").write_bytes((DATA / "note-of-port.xml").read_bytes().replace(b"00:01", b"00:09"))
+    return tmp_path
+
+
+def test_the_note_of_a_port_is_found_by_owner_and_mac_address(box):
+    (note,) = statefiles.port_notes("lan", BOX, "52:54:00:00:00:01")
+
+    assert parse_port_state(note).uuid == "f81c79fc-f58a-4438-9487-46ef99d724c9"
+    assert statefiles.port_notes("lan", BOX.replace("1", "2"), "52:54:00:00:00:01") == []
+    assert statefiles.port_notes("lan", BOX, "52:54:00:00:00:02") == []
+    assert statefiles.port_notes("../network/lan", BOX, "52:54:00:00:00:01") == []
+    assert statefiles.port_notes("wan", BOX, "52:54:00:00:00:01") == []
+
+
+def test_the_note_of_a_container_is_that_of_its_uuid(box):
+    container = parse_domain_state(statefiles.container_note("box", BOX))
+
+    assert (container.name, container.uuid, container.container) == ("box", BOX, True)
+    assert container.pid.isdecimal()
+    assert [(nic.mac, bool(nic.port_uuid), bool(nic.tap)) for nic in container.nics] == [
+        ("52:54:00:00:00:01", True, True), ("52:54:00:00:00:02", True, True)
+    ]  # fmt: skip
+    assert statefiles.container_note("box", BOX.replace("1", "2")) == b""  # another of the same name
+    assert statefiles.container_note("web", BOX) == b""
+    assert statefiles.container_note("../lxc/box", BOX) == b""
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["lxc"], True),
+        ([], False),  # transient, or a VM without a definition
+        (["qemu"], False),
+        (["lxc", "qemu"], False),  # nobody can tell
+    ],
+)
+def test_a_container_is_defined_if_libvirt_has_it_and_no_vm_of_that_uuid(box, files, expected):
+    for driver in files:
+        shutil.copy(DATA / "lxc-prepare.xml", box / "etc" / driver / "box.xml")
+
+    assert statefiles.is_defined_container("box", BOX) is expected
+    assert statefiles.is_defined_container("../lxc/box", BOX) is False
+
+
+def test_a_controller_is_known_by_its_containers_name():
+    words = ["libvirt_lxc", "-c", "sleep 1000; :", "--name", "box", "--veth", "vnet1"]
+    with subprocess.Popen(words, executable="/bin/sh") as controller:
+        try:
+            while not Path(f"/proc/{controller.pid}/cmdline").read_bytes():  # not yet there, a moment after exec
+                time.sleep(0.01)
+            lives = [statefiles.controller_lives(name, str(controller.pid)) for name in ("box", "bo", "ox", "")]
+        finally:
+            controller.kill()
+
+    assert lives == [True, False, False, False]
+    assert not statefiles.controller_lives("box", str(controller.pid))
+    assert not statefiles.controller_lives("box", "")
+    assert not statefiles.controller_lives("box", "self/../1")
+
+
+def test_which_was_written_later(box):
+    note = box / "lxc/box.xml"
+    other = box / "starting"
+    assert not statefiles.changed_after("box", str(other))  # there is no such file
+    other.touch()
+    os.utime(note, ns=(5, 5))
+    os.utime(other, ns=(4, 4))
+    assert statefiles.changed_after("box", str(other))
+    os.utime(other, ns=(5, 5))
+    assert not statefiles.changed_after("box", str(other))
+    assert not statefiles.changed_after("web", str(other))
+
+
+def test_the_daemon_of_containers_is_the_one_that_there_is(box):
+    assert statefiles.lxc_daemon() == "libvirtd"
+    (box / "virtlxcd-sock").touch()
+    assert statefiles.lxc_daemon() == "virtlxcd"

@@ -2,11 +2,13 @@
 """Tickets: what is written is read, and which of several counts."""
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 
-from libvirt_hooks import HookError, log, statefiles, sysfs, tickets
+from libvirt_hooks import HookError, containers, log, statefiles, sysfs, tickets
 from libvirt_hooks.hookdata import Port
 from libvirt_hooks.tickets import LIVE_GRACE_SECONDS, RELEASED, Ticket
 from libvirt_hooks.vlans import access, every
@@ -29,6 +31,7 @@ def ticket(number=1, vid=46, **changes):
         "uuid": f"00000000-0000-0000-0000-{number:012}",
         "vm": "web",
         "vm_uuid": "7b8f064f-bc9d-4d00-8cd2-51f033dd32d5",
+        "container": False,
         "mac": MAC,
         "bridge": "br0",
         "network": "lan",
@@ -38,6 +41,7 @@ def ticket(number=1, vid=46, **changes):
         "created": NOW + number,
         "released": False,
         "right": None,
+        "veth": None,
     }
     return Ticket(**{**fields, **changes})
 
@@ -64,16 +68,16 @@ def test_a_ticket_is_read_as_it_was_written(changes):
     one = ticket(**changes)
     tickets.write(one)
 
-    assert tickets.read(tickets.path(one.mac, one.uuid)) == one
+    assert tickets.read(tickets.path(one)) == one
     assert os.stat(tickets.DIRECTORY).st_mode & 0o777 == 0o700
-    assert os.stat(tickets.path(one.mac, one.uuid)).st_mode & 0o777 == 0o600
+    assert os.stat(tickets.path(one)).st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("live", [False, True])
 def test_a_new_ticket_says_what_libvirt_has_asked_for_and_when(live):
     names = {"uuid": ticket().uuid, "vm": "web", "vm_uuid": ticket().vm_uuid, "group": "zerotier"}
     before = time.monotonic()
-    new = tickets.new(Port(mac=MAC, bridge="br0", plug="bridge", **names), "lan", access(46), live)
+    new = tickets.new(Port(container=False, mac=MAC, bridge="br0", plug="bridge", **names), "lan", access(46), live)
 
     assert before <= new.created <= time.monotonic()
     assert new == ticket(live=live, created=new.created)
@@ -102,10 +106,10 @@ def test_what_was_seen_right_is_in_the_ticket_until_it_is_written_anew():
     tickets.write(one)
     for port in [("vnet3", 7), ("vnet4", 8), ("vnet5", 9)]:
         tickets.mark_right(one, *port)
-        assert tickets.read(tickets.path(MAC, one.uuid)).right == port
+        assert tickets.read(tickets.path(one)).right == port
 
     tickets.write(one)
-    assert tickets.read(tickets.path(MAC, one.uuid)).right is None
+    assert tickets.read(tickets.path(one)).right is None
 
 
 @pytest.mark.parametrize(
@@ -115,10 +119,10 @@ def test_a_note_that_was_cut_short_notes_nothing(torn):
     one = ticket()
     tickets.write(one)
     tickets.mark_right(one, "vnet3", 7)
-    with open(tickets.path(MAC, one.uuid), "a", encoding="utf-8") as file:
+    with open(tickets.path(one), "a", encoding="utf-8") as file:
         file.write(torn)
 
-    assert tickets.read(tickets.path(MAC, one.uuid)).right == ("vnet3", 7)
+    assert tickets.read(tickets.path(one)).right == ("vnet3", 7)
 
 
 def test_marking_does_not_bring_back_a_ticket_that_is_gone():
@@ -131,7 +135,7 @@ def test_marking_does_not_bring_back_a_ticket_that_is_gone():
 def test_a_ticket_cut_short_is_damaged_not_believed(length):
     one = ticket(vlans=every(1))
     tickets.write(one)
-    file = tickets.path(MAC, one.uuid)
+    file = tickets.path(one)
     with open(file, "r+") as opened:
         assert len(opened.read()) > length
         opened.truncate(length)
@@ -144,7 +148,7 @@ def test_a_ticket_cut_short_is_damaged_not_believed(length):
 @pytest.mark.parametrize("content", [b"\0" * 300, b"\xff\xfe", b"\nend\n", b"uuid x\nend\n", b"right vnet3\n"])
 def test_a_foreign_file_is_no_ticket(content):
     tickets.write(ticket())
-    with open(tickets.path(MAC, ticket(2).uuid), "wb") as file:
+    with open(tickets.path(ticket(2)), "wb") as file:
         file.write(content)
 
     assert on_disk() == [(1, False)]
@@ -152,11 +156,11 @@ def test_a_foreign_file_is_no_ticket(content):
 
 def test_a_directory_in_a_tickets_place_is_no_ticket():
     tickets.write(ticket())
-    os.mkdir(tickets.path(MAC, ticket(2).uuid))
+    os.mkdir(tickets.path(ticket(2)))
 
     assert on_disk() == [(1, False)]
     with pytest.raises(HookError, match="cannot be read"):
-        tickets.read(tickets.path(MAC, ticket(2).uuid))
+        tickets.read(tickets.path(ticket(2)))
 
 
 def test_a_ticket_that_is_being_written_does_not_count_yet(directories):
@@ -225,8 +229,8 @@ def test_a_port_that_libvirt_takes_back_leaves_what_still_counts(written, releas
     for one in written:
         tickets.write(one)
         if one.released:
-            os.rename(tickets.path(MAC, one.uuid), tickets.path(MAC, one.uuid) + RELEASED)
-    tickets.release(tickets.read(tickets.path(MAC, ticket(released).uuid)), tap_lives)
+            os.rename(tickets.path(one), tickets.path(one) + RELEASED)
+    tickets.release(tickets.read(tickets.path(ticket(released))), tap_lives)
 
     assert on_disk() == left
 
@@ -299,3 +303,72 @@ def test_what_else_is_in_the_directory_is_no_word_in_the_log(directories, monkey
     tickets.sweep(older_than_seconds=300)
 
     assert said == []
+
+
+# Containers
+
+
+def test_a_containers_ticket_goes_by_its_own_mac_address():
+    """A VM's tap is known by five bytes of the VM's MAC address; a container's veth has nothing of them."""
+    box = ticket(container=True, right=("vnet0", 4))
+    tickets.write(ticket())
+    tickets.write(box)
+    tickets.mark_right(ticket(2, container=True), "vnet9", 9)  # there is no such ticket
+
+    assert tickets.key(box) == f"veth-{MAC}"
+    assert tickets.read(tickets.path(box)) == ticket(container=True)
+    assert tickets.of("br0", TAP) == [ticket()]
+    assert tickets.of("br0", f"veth-{MAC}") == [ticket(container=True)]
+    assert tickets.guest(box) == "container web"
+    assert tickets.guest(ticket()) == "VM web"
+
+
+def test_a_vm_and_a_container_of_one_mac_address_have_two_locks():
+    keys = [tickets.key(ticket()), tickets.key(ticket(container=True)), f"veth-{TAP}"]
+    locks = [tickets.take_lock(key) for key in keys]
+    command = (
+        "import sys; sys.path.insert(0, 'lib'); from libvirt_hooks import tickets; "
+        "tickets.DIRECTORY = sys.argv[1]; tickets.take_lock(sys.argv[2])"
+    )
+    taken = [
+        subprocess.run([sys.executable, "-c", command, tickets.DIRECTORY, key], capture_output=True, check=False)
+        for key in (*keys, "veth-52:54:00:00:00:03")
+    ]
+    for lock in locks:
+        os.close(lock)
+
+    assert [b"BlockingIOError" in done.stderr for done in taken] == [True, True, True, False]
+
+
+def test_a_vms_ticket_is_rewritten_as_a_containers():
+    one = ticket()
+    tickets.write(one)
+    one.container, one.veth = True, ("vnet0", 4)
+    tickets.write_as_containers(one)
+
+    assert tickets.of("br0", TAP) == []
+    assert tickets.of("br0", f"veth-{MAC}") == [ticket(container=True, right=("vnet0", 4), veth=("vnet0", 4))]
+
+
+def test_a_note_of_a_start_is_no_ticket(directories):
+    containers.note_start(ticket().vm_uuid)
+    port = Port(vm="web", vm_uuid=ticket().vm_uuid)
+
+    assert containers.is_starting(port)
+    assert on_disk() == []
+    tickets.sweep(0)
+    (directories / "libvirt/lxc").mkdir(parents=True)
+    (directories / "libvirt/lxc/web.xml").write_text(f"<uuid>{ticket().vm_uuid}</uuid>")
+    assert not containers.is_starting(port)  # it runs since
+    assert containers.owns(port)
+    containers.forget_start(ticket().vm_uuid)
+    containers.forget_start(ticket().vm_uuid)
+    assert not containers.is_starting(port)
+    assert not containers.owns(Port(vm="web", vm_uuid=ticket().vm_uuid.replace("7", "8")))
+
+
+def test_a_note_that_cannot_be_written_says_why(directories):
+    (directories / "tickets").touch()
+
+    with pytest.raises(HookError, match=r"cannot write .*starting.*: fix that and try again"):
+        containers.note_start(ticket().vm_uuid)

@@ -300,14 +300,14 @@ def test_a_nic_is_read_whole():
     port = {"uuid": "caa15290-e4fa-4d2b-a36b-68e22861b043", "vm": "web", "vm_uuid": UUID, "mac": MAC}
     assert (found.tap, found.network) == ("vnet3", "lan")
     assert port_of(vm, found) == Port(
-        **port, group="zerotier", plug="bridge", bridge="br0", has_vlan=True, has_virtualport=True
+        **port, container=False, group="zerotier", plug="bridge", bridge="br0", has_vlan=True, has_virtualport=True
     )
 
 
 def test_a_nic_of_which_libvirt_says_little_has_little():
     vm = parse_domain(f"<domain><uuid>{UUID}</uuid><devices><interface><mac address='{MAC.upper()}'/>"
                       "</interface></devices></domain>".encode())  # fmt: skip
-    nothing = dict.fromkeys(("kind", "network", "group", "bridge", "tap", "port_uuid"), "")
+    nothing = dict.fromkeys(("kind", "network", "group", "bridge", "tap", "port_uuid", "guest_end"), "")
 
     assert (vm.name, vm.uuid, vm.runs) == ("", UUID, False)
     assert vm.nics == [Nic(mac=MAC, **nothing, has_vlan=False, has_virtualport=False)]
@@ -422,7 +422,7 @@ def hooks(tmp_path, monkeypatch):
     monkeypatch.setattr(installation, "PROC", tmp_path / "no-proc")
     monkeypatch.setattr(installation, "OFF", str(tmp_path / "off"))
     (tmp_path / "lib").mkdir()
-    for hook in ("network", "qemu"):
+    for hook in ("network", "qemu", "lxc"):
         (tmp_path / hook).write_text(f"from libvirt_hooks.{hook} import main\n")
         (tmp_path / hook).chmod(0o755)
     tmp_path.chmod(0o755)
@@ -479,12 +479,26 @@ def test_what_is_wrong_with_the_hooks_is_found(hooks, spoil, code, says):
     assert found.command in found.line
 
 
+@pytest.mark.parametrize("place", ["lib64", "lib/x86_64-linux-gnu"])
+def test_a_missing_lxc_hook_matters_only_where_libvirt_runs_containers(hooks, tmp_path, monkeypatch, place):
+    monkeypatch.setattr(installation, "DRIVERS", tmp_path / "usr")
+    (hooks / "lxc").unlink()
+    assert installation.problems() == []
+    driver = tmp_path / "usr" / place / "libvirt/connection-driver/libvirt_driver_lxc.so"
+    driver.parent.mkdir(parents=True)
+    driver.touch()
+
+    assert [(found.code, found.line.partition(" ")[0]) for found in installation.problems()] == [
+        ("hook-missing", f"{hooks}/lxc")
+    ]
+
+
 def test_a_daemon_that_started_before_a_hook_may_not_know_it(hooks, monkeypatch):
     monkeypatch.setattr(installation, "_started", lambda daemon: [0.0] if daemon == "libvirtd" else [])
 
     found = installation.problems()
 
-    assert [(one.code, one.command) for one in found] == [("hook-newer-than-daemon", "systemctl restart libvirtd")] * 2
+    assert [(one.code, one.command) for one in found] == [("hook-newer-than-daemon", "systemctl restart libvirtd")] * 3
     assert found[0].line.endswith(" started, which may not know it: systemctl restart libvirtd")
 
 

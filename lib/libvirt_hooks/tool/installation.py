@@ -15,7 +15,13 @@ from .findings import Finding
 HOOKS = Path("/etc/libvirt/hooks")
 PACKAGE = Path("/usr/share/libvirt-hooks")  # where the Debian package has the hooks and their lib
 PROC = Path("/proc")
-DAEMONS = {"network": ("virtnetworkd", "libvirtd"), "qemu": ("virtqemud", "libvirtd")}  # which runs which hook
+DRIVERS = Path("/usr")  # somewhere below are libvirt's drivers
+# which daemon runs which hook
+DAEMONS = {
+    "network": ("virtnetworkd", "libvirtd"),
+    "qemu": ("virtqemud", "libvirtd"),
+    "lxc": ("virtlxcd", "libvirtd"),
+}
 
 
 def problems() -> list[Finding]:
@@ -26,7 +32,7 @@ def problems() -> list[Finding]:
         found.append(Finding("switched-off", "the hooks are switched off", on, f"{on} switches them on again"))
     for hook, daemons in DAEMONS.items():
         files = _ours(hook)
-        if not files:
+        if not files and (hook != "lxc" or has_lxc_driver()):
             install = "make install"
             missing = f"{HOOKS / hook} is not there, or is another's"
             found.append(Finding("hook-missing", missing, install, f"install the hooks with {install}"))
@@ -37,6 +43,12 @@ def problems() -> list[Finding]:
             for file in sorted([directory, *directory.rglob("*")]):
                 found += _of_owner(file)
     return found
+
+
+def has_lxc_driver() -> bool:
+    """Return whether this libvirt can run containers."""
+    places = [*DRIVERS.glob("lib*"), *DRIVERS.glob("lib/*")]  # Debian's are in lib/x86_64-linux-gnu
+    return any((place / "libvirt/connection-driver/libvirt_driver_lxc.so").exists() for place in places)
 
 
 def _of_hook(file: Path, daemons: list[tuple[str, float]]) -> list[Finding]:

@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass, replace
 from functools import cache
 
-from .. import HookError, bridge, sysfs, tickets
-from ..hookdata import Domain, Nic, Port, parse_domain, parse_identity, port_of, tap_address
+from .. import HookError, bridge, interfaces, sysfs, tickets
+from ..hookdata import Domain, Nic, Port, parse_domain, parse_identity, port_of
 from ..tickets import Ticket
 from ..vlans import Vlans
 from ..wanted import check_bridge, shown_group, waits_for_restart, wanted_vlans, why_left_alone
@@ -55,20 +55,22 @@ class Seen:
     """What is read once for the NICs of all running VMs."""
 
     vlans: dict[str, Vlans]  # by tap
-    tickets: dict[tuple[str, str], list[Ticket]]  # by bridge and the tap's address
+    tickets: dict[tuple[str, str], list[Ticket]]  # by bridge and the NIC's key
     defined: dict[str, list[Nic]]  # the NICs that VMs with a plain bridge NIC are defined with, by the VM's uuid
 
 
 def running_nics() -> tuple[list[NicState], list[str]]:
     """Return the NICs of all running VMs, and a sentence for each VM that went away meanwhile."""
-    running = virsh.running()
-    domains = [domain for domain in _parsed(virsh.domains(running)) if domain.runs]
-    gone = sorted(set(running).difference(domain.uuid for domain in domains))
+    running = {uri: virsh.running(uri) for uri in virsh.drivers()}
+    domains = [
+        domain for uri, uuids in running.items() for domain in _parsed(virsh.domains(uuids, uri=uri)) if domain.runs
+    ]
+    gone = sorted({uuid for uuids in running.values() for uuid in uuids}.difference(domain.uuid for domain in domains))
     lost = {domain.uuid for domain in domains for nic in domain.nics if nic.tap and not sysfs.ifindex(nic.tap)}
     if lost:
-        still_there = virsh.running()
+        still_there = [uuid for uri in running for uuid in virsh.running(uri)]
         gone += sorted(lost.difference(still_there))
-    plain = [domain.uuid for domain in domains if any(map(_is_plain, domain.nics))]
+    plain = [domain.uuid for domain in domains if any(map(_is_plain, domain.nics)) and not domain.container]
     defined = _parsed(virsh.domains(plain, "--inactive"))
     seen = Seen(bridge.vlans_of_all(), tickets.by_nic(), {domain.uuid: domain.nics for domain in defined})
     nics = [_running(domain, nic, seen) for domain in domains if domain.uuid not in gone for nic in domain.nics]
@@ -77,8 +79,7 @@ def running_nics() -> tuple[list[NicState], list[str]]:
 
 def planned_nics_of_all() -> list[NicState]:
     """Return the NICs of all defined VMs as they would be at their next start."""
-    domains = _parsed(virsh.domains(virsh.defined(), "--inactive"))
-    return [_planned(domain, nic) for domain in domains for nic in domain.nics]
+    return [_planned(domain, nic) for uri in virsh.drivers() for domain in _all_defined(uri) for nic in domain.nics]
 
 
 def planned_nics(vm: str) -> list[NicState]:
@@ -111,7 +112,7 @@ def bridges(nics: list[NicState]) -> list[BridgeState]:
 def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
     """Given a running VM, one of its NICs and what has been read for all of them, return the NIC's state."""
     port, network = port_of(domain, nic), nic.network
-    known = seen.tickets.get((port.bridge, tap_address(port.mac)), [])
+    known = seen.tickets.get((port.bridge, tickets.key(port)), [])
     ticket = tickets.counting(known, time.monotonic())
     if ticket and ticket.released and ticket.right != (nic.tap, sysfs.ifindex(nic.tap)):
         ticket = None  # an earlier tap's: libvirt calls no hook when a VM ends without a port
@@ -140,10 +141,9 @@ def _planned(domain: Domain, nic: Nic) -> NicState:
     """Given a VM and one of its NICs, return the NIC's state as it would be at the VM's next start."""
     xml = _network(nic.network) if nic.network else b""
     port = planned_port(domain, nic, xml) if xml else port_of(domain, nic)
-    address = tap_address(port.mac)
-    tap = next(iter(sysfs.taps_with(address, port.bridge)), "")
+    tap = "" if port.container else interfaces.of_port(port)  # a container's next start has another
     state = NicState(port, nic.network, tap, None, None, "", refused=False, made_plain=False, ticket=None)
-    return _decided(state, tickets.of(port.bridge, address) if port.bridge else [], runs=False)
+    return _decided(state, tickets.of(port.bridge, tickets.key(port)) if port.bridge else [], runs=False)
 
 
 def _decided(nic: NicState, known: list[Ticket], runs: bool) -> NicState:
@@ -177,16 +177,20 @@ def _is_plain(nic: Nic) -> bool:
 
 def _defined(vm: str) -> Domain:
     """Given a VM's name or uuid, return the VM as it is defined. Raises HookError if there is no such VM."""
-    xml = virsh.domain(vm, "--inactive")
-    found = _parsed({vm: xml} if xml else {})
-    if not any(
-        vm in (domain.name, domain.uuid) for domain in found
-    ):  # virsh takes a number for a running VM's id first
-        found = _parsed(virsh.domains(virsh.defined(), "--inactive"))
-    for domain in found:
-        if vm in (domain.name, domain.uuid):
-            return domain
-    raise HookError(f"there is no VM {vm}: virsh list --all names them")
+    for uri in virsh.drivers():
+        xml = virsh.domain(vm, "--inactive", uri=uri)
+        found = _parsed({vm: xml} if xml else {})
+        if not any(vm in (domain.name, domain.uuid) for domain in found):  # virsh takes a number for an id first
+            found = _all_defined(uri)
+        for domain in found:
+            if vm in (domain.name, domain.uuid):
+                return domain
+    raise HookError(f"there is no VM or container {vm}: virsh list --all names them")
+
+
+def _all_defined(uri: str) -> list[Domain]:
+    """Given a driver's URI, return its VMs or containers as they are defined."""
+    return _parsed(virsh.domains(virsh.defined(uri), "--inactive", uri=uri))
 
 
 def _parsed(domains: dict[str, bytes]) -> list[Domain]:

@@ -12,13 +12,21 @@ import shlex
 import subprocess
 
 from .. import HookError
+from .installation import has_lxc_driver
 
 VIRSH = ("virsh", "-q", "-c")
-QEMU = "qemu:///system"
+QEMU, LXC = "qemu:///system", "lxc:///system"
 TIMEOUT_SECONDS = 60  # libvirtd may be waiting for the hook of another VM
 AT_ONCE = 500  # questions for one process: some 50 KiB. source: linux/binfmts.h, MAX_ARG_STRLEN: 128 KiB an argument
 # what virsh says in LC_ALL=C if there is no such VM or network. source: libvirt, tools/virsh-util.c
 NO_SUCH = ("failed to get domain", "failed to get network", "Domain not found", "Network not found")
+# and if no daemon runs containers. source: libvirt, src/rpc/virnetsocket.c
+NO_DAEMON = "Failed to connect socket to"
+
+
+def drivers() -> list[str]:
+    """Return the URIs of libvirt's drivers: that of VMs, and that of containers if this libvirt has it."""
+    return [QEMU, LXC] if has_lxc_driver() else [QEMU]
 
 
 def running(uri: str = QEMU) -> list[str]:
@@ -89,6 +97,8 @@ def _ask(uri: str, *words: str, shown: str = "") -> bytes:
         raise HookError(f"{typed}: cannot be run: {error}") from error
     said = done.stderr.decode(errors="replace")
     errors = [line for line in said.splitlines() if line.startswith("error:")]  # the exit status is the last command's
+    if uri == LXC and NO_DAEMON in said:  # none is started where only VMs run
+        return b""
     if any(_is_of_weight(line) for line in errors) or (done.returncode and not errors):
         raise HookError(f"{typed}: exit {done.returncode}: {' '.join(said.split())}")
     return done.stdout

@@ -46,7 +46,7 @@ PLACES = {
     "man": (os.path.dirname(MAN_PAGE), 0o644),
 }
 # What libvirt calls, and for which hook.
-HOOK_FILES = {f"{HOOKS_DIR}/{hook}{place}": hook for hook in ("network", "qemu") for place in ("", ".d/50-vlan")}
+HOOK_FILES = {f"{HOOKS_DIR}/{hook}{place}": hook for hook in ("network", "qemu", "lxc") for place in ("", ".d/50-vlan")}
 PYTHON = "/usr/bin/python3"  # the hooks' own
 ROOT = (0, 0)
 

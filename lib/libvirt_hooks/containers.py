@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""Which guests are containers: the network hook is given a guest's name and uuid only, and waits for taps of VMs.
+
+libvirt calls the lxc hook's `prepare` before it announces a container's ports, so that hook leaves a note of the uuid.
+A container that runs is in libvirt's own note of it. Both are sure; libvirt has nothing else of a container that has no
+definition and starts (seen on 9.0).
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import HookError, interfaces, statefiles, tickets
+from .hookdata import Port
+
+
+def note_start(uuid: str) -> None:
+    """Note that the container of this uuid starts. Raises HookError if that fails."""
+    try:
+        os.makedirs(tickets.DIRECTORY, mode=0o700, exist_ok=True)
+        os.close(os.open(_path(uuid), os.O_WRONLY | os.O_CREAT, 0o600))
+        os.utime(_path(uuid))
+    except OSError as error:
+        raise HookError(f"cannot write {_path(uuid)}: {error.strerror}: fix that and try again") from error
+
+
+def forget_start(uuid: str) -> None:
+    """Remove the note that the container of this uuid starts, if there is one."""
+    try:
+        os.unlink(_path(uuid))
+    except OSError:
+        pass
+
+
+def is_starting(port: Port) -> bool:
+    """Given a port, return whether its owner is a container that starts: the lxc hook will set the VLANs.
+
+    A note that is older than libvirt's of the running container is left from a start while the hooks were off.
+    """
+    note = _path(port.vm_uuid)
+    return os.path.exists(note) and not statefiles.changed_after(port.vm, note)
+
+
+def owns(port: Port) -> bool:
+    """Given a port, return whether its owner is known to be a container."""
+    return is_starting(port) or interfaces.owner_is_container(port)
+
+
+def _path(uuid: str) -> str:
+    return f"{tickets.DIRECTORY}/starting.{uuid}"
