@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""libvirt-vlan vlans: two VMs under a real libvirtd, one NIC in a VLAN that is not its own."""
+"""libvirt-vlan vlans and map: two VMs under a real libvirtd, one NIC in a VLAN that is not its own."""
 
 import json
+import subprocess
 
 import pytest
 from conftest import BRIDGE, REPOSITORY, eventually_settled, nic, tap_of, virsh
@@ -10,6 +11,7 @@ from jsonschema import validate
 from libvirt_vlan import NETWORK, define_network, tool
 
 SCHEMA = json.loads((REPOSITORY / "docs/libvirt-vlan-vlans.schema.json").read_text())
+RED = "#C00000"
 MACS = [f"52:54:00:00:00:{number:02x}" for number in range(1, 6)]
 
 
@@ -31,7 +33,7 @@ def spoiled(vm):
     ip("link", "del", "eth9")
 
 
-def test_who_is_in_which_vlan_and_what_is_missing(spoiled):
+def test_table_json_and_graph_say_who_is_in_which_vlan_and_what_is_missing(spoiled):
     web, mail = spoiled
     trunk = tap_of("web", MACS[3])
     status, out, err = tool("vlans")
@@ -57,6 +59,16 @@ def test_who_is_in_which_vlan_and_what_is_missing(spoiled):
     }
     uuid = virsh("domuuid", "mail")
     assert [nic["vm_uuid"] for nic in vlan["nics"] if nic["vm"] == "mail"] == [uuid]
+
+    status, out, err = tool("map")
+    assert (status, err) == (0, [])
+    drawn = json.loads(subprocess.check_output(["dot", "-Tjson"], input="\n".join(out), text=True))
+    boxes = {box["_gvid"]: box for box in drawn["objects"]}
+    words = [box["label"].replace("\\n", " ").strip() for box in boxes.values()]
+    assert "web VLAN 46 untagged VLAN 10 untagged, 20, 30-40 every VLAN VLAN 1 untagged" in words
+    assert [box["label"].split("\\n")[0] for box in boxes.values() if box["color"] == RED] == ["VLAN 36-40", "mail"]
+    to_mail = [line for line in drawn["edges"] if boxes[line["head"]]["label"].startswith("mail")]
+    assert [line["label"] for line in to_mail] == ["should not be in it", "not in it"]
 
 
 def test_what_is_no_vid_is_refused(libvirtd):
