@@ -5,6 +5,7 @@
 
 HOOKS_DIR = /etc/libvirt/hooks
 PYTHON = /usr/bin/python3
+SHTAB_PYTHON = $(PYTHON)
 HOOKS = network qemu lxc
 TARGET = $(DESTDIR)$(HOOKS_DIR)
 TOOL = $(DESTDIR)/usr/local/sbin/libvirt-vlan
@@ -12,6 +13,8 @@ DIST = dist
 DEB_SOURCES = debian docs examples hooks lib man sbin CHANGELOG.md README.md
 LIB = $(TARGET)/lib
 MAN_PAGE = $(DESTDIR)/usr/local/share/man/man8/libvirt-vlan.8
+BASH_COMPLETION = $(DESTDIR)/usr/local/share/bash-completion/completions/libvirt-vlan
+ZSH_COMPLETION = $(DESTDIR)/usr/local/share/zsh/site-functions/_libvirt-vlan
 
 # A file is ours if it imports our main program.
 ours = grep -qs 'from libvirt_hooks\.$(1) import main' "$(2)"
@@ -32,6 +35,7 @@ install:
 	@$(foreach hook,$(HOOKS),$(call install_hook,$(hook)))
 	install -D -m 755 sbin/libvirt-vlan '$(TOOL)'
 	install -D -m 644 man/libvirt-vlan.8 '$(MAN_PAGE)'
+	@$(install_completion)
 	@$(PYTHON) -I -c 'import defusedxml, sh, tenacity' 2>/dev/null || \
 		echo 'Missing: apt install python3-defusedxml python3-sh python3-tenacity (or dnf install the same)'
 	@if [ -e '$(DESTDIR)/usr/share/libvirt-hooks/network' ]; then \
@@ -40,7 +44,7 @@ install:
 
 uninstall:
 	@$(foreach hook,$(HOOKS),$(call uninstall_hook,$(hook)))
-	rm -f '$(TOOL)' '$(MAN_PAGE)'
+	rm -f '$(TOOL)' '$(MAN_PAGE)' '$(BASH_COMPLETION)' '$(ZSH_COMPLETION)'
 	rm -rf '$(LIB)/libvirt_hooks' '$(LIB)/libvirt_hooks-1' '$(LIB)/libvirt_hooks-2'
 	@rmdir '$(LIB)' 2>/dev/null || true
 	@echo 'Running VMs keep their VLANs. What is in /run/libvirt-hooks is gone after the next boot.'
@@ -71,6 +75,15 @@ define say_restart
 if systemctl -q is-active virtnetworkd.service virtnetworkd.socket 2>/dev/null; \
 then echo 'Now: systemctl restart virtnetworkd virtqemud (and virtlxcd, if there are containers)'; \
 else echo 'Now: systemctl restart libvirtd'; fi
+endef
+
+# The tool does without: if the completion cannot be built, build.py says why.
+define install_completion
+set -e; made=$$(mktemp -d); trap 'rm -rf "$$made"' EXIT; \
+if $(SHTAB_PYTHON) -IB completion/build.py "$$made"; then \
+	install -D -m 644 "$$made/libvirt-vlan" '$(BASH_COMPLETION)'; \
+	install -D -m 644 "$$made/_libvirt-vlan" '$(ZSH_COMPLETION)'; \
+fi
 endef
 
 # libvirt can call a hook at any time. So libvirt_hooks is a link to one of two directories, and is replaced in one step:

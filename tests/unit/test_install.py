@@ -4,6 +4,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 MODULES = list(REPOSITORY.glob("lib/libvirt_hooks/**/*.py"))
 FOREIGN = "#!/bin/sh\nexit 0\n"
+COMPLETION = ("bash-completion/completions/libvirt-vlan", "zsh/site-functions/_libvirt-vlan")
 
 
 @pytest.fixture
@@ -21,10 +23,11 @@ def hooks(tmp_path):
     return directory
 
 
-def make(target, root):
-    return subprocess.run(
-        ["make", "-C", REPOSITORY, target, f"DESTDIR={root}"], check=True, capture_output=True, text=True
-    ).stdout
+def make(target, root, shtab_python="/usr/bin/python3 -S"):
+    """Return what make says. Without its site directories, Python has no shtab, whether it is installed or not."""
+    command = ["make", "-C", REPOSITORY, target, f"DESTDIR={root}", f"SHTAB_PYTHON={shtab_python}"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout + done.stderr
 
 
 def below(directory):
@@ -135,6 +138,23 @@ def test_a_copy_by_hand_is_upgraded_and_goes_with_the_next_install(tmp_path, hoo
     make("uninstall", tmp_path)
 
     assert below(hooks) == ["lib", "lib/others.py"]
+
+
+def test_without_shtab_there_is_no_completion_and_what_is_missing_is_said(tmp_path, hooks):
+    said = make("install", tmp_path)
+
+    assert "No completion for bash and zsh: No module named 'shtab': apt install python3-shtab, then again" in said
+
+
+def test_completion_is_installed_where_the_shells_look_and_removed_again(tmp_path, hooks):
+    pytest.importorskip("shtab")
+    said = make("install", tmp_path, sys.executable)
+
+    files = [tmp_path / "usr/local/share" / name for name in COMPLETION]
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o644, 0o644]
+    assert "No completion" not in said
+    make("uninstall", tmp_path)
+    assert not any(file.exists() for file in files)
 
 
 def test_what_uninstalling_leaves_is_said(tmp_path, hooks):
