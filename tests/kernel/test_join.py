@@ -350,13 +350,13 @@ def test_prepare_with_garbage_is_a_line_in_the_log(bridge):
     assert "not backed up: " in logged()[-1]
 
 
-def test_a_session_daemon_is_not_in_our_way(bridge):
+def test_a_session_daemon_is_not_in_our_way(bridge, hooks_for_everybody):
     announced(bridge)
     before = logged()
     user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     for operation in ("prepare", "start"):
         done = subprocess.run(
-            [*user, QEMU, "web", operation, "begin", "-"],
+            [*user, hooks_for_everybody / "qemu", "web", operation, "begin", "-"],
             input=domain().encode(), capture_output=True, env={"LC_ALL": "C"}, check=False,
         )  # fmt: skip
 

@@ -343,10 +343,10 @@ def test_every_other_operation_does_nothing(bridge, operation):
     assert (done.returncode, done.stderr, detached(), logged()) == (0, "", [], [])
 
 
-def test_a_session_daemon_is_not_in_our_way(bridge):
+def test_a_session_daemon_is_not_in_our_way(bridge, hooks_for_everybody):
     user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     done = subprocess.run(
-        [*user, REPOSITORY / "hooks/network", "br0", "port-created", "begin", "-"],
+        [*user, hooks_for_everybody / "network", "br0", "port-created", "begin", "-"],
         input=port_created().encode(), capture_output=True, env={"LC_ALL": "C"}, check=False,
     )  # fmt: skip
 

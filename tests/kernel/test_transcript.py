@@ -128,7 +128,8 @@ def test_a_tap_that_bridge_does_not_show_on_the_bridge_is_left_as_it_is(bridge, 
 def test_nothing_is_typed_for_a_tap_that_is_gone_when_bridge_looks(bridge, typed, tmp_path):
     """A batch stops at `bridge link show` before the changes."""
     path, _ = typed
-    first = f"[ -e {tmp_path}/first ] || {{ touch {tmp_path}/first; ip link del vnet0; }}"
+    until_up = "until ip link show dev vnet0 up | grep -q .; do sleep 0.1; done"
+    first = f"[ -e {tmp_path}/first ] || {{ touch {tmp_path}/first; {until_up}; ip link del vnet0; }}"
     program = tmp_path / "bridge"
     program.write_text(program.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{first}\n", 1))
     hook("port-created", port_created(), path=path)

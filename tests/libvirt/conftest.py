@@ -4,6 +4,7 @@
 import os
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -27,14 +28,31 @@ def pytest_sessionstart():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out the tests of containers where this libvirt has no driver for them, and nowhere else."""
+    """Keep the tests that this libvirt can run, and of these the half of LAB_HALF, if it says 1 or 2."""
+    kept = without_containers(items)
+    kept = half(kept, os.environ["LAB_HALF"]) if os.environ.get("LAB_HALF") else kept
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+def without_containers(items):
+    """Given tests, return them without those of containers where, and only where, libvirt has no driver for those."""
     if any(Path("/usr/lib").glob("**/libvirt_driver_lxc.so")):
-        return
-    left_out = [item for item in items if item.get_closest_marker("containers")]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
-    if left_out:
-        print(f"\nleft out: {len(left_out)} tests of containers, because this libvirt has no LXC driver")
+        return items
+    kept = [item for item in items if not item.get_closest_marker("containers")]
+    if len(kept) < len(items):
+        print(f"\nleft out: {len(items) - len(kept)} tests of containers, because this libvirt has no LXC driver")
+    return kept
+
+
+def half(items, number):
+    """Given tests, return those of one half of the files: the next largest goes where there are fewer tests so far."""
+    halves = {"1": [], "2": []}
+    counts = Counter(item.path for item in items)
+    for path in sorted(counts, key=lambda path: (-counts[path], path)):
+        fewer = min(halves, key=lambda number: sum(counts[file] for file in halves[number]))
+        halves[fewer].append(path)
+    return [item for item in items if item.path in halves[number]]
 
 
 def virsh(*words, stdin=None):

@@ -159,14 +159,15 @@ def test_a_running_guest_reaches_no_other_vlan_than_the_default_one_and_that_end
         print(f"bare python3: {median_ms('/usr/bin/python3', '-I', '-c', 'pass'):.0f} ms")
         print(f"one bridge: {median_ms('/usr/sbin/bridge', 'vlan', 'show', 'dev', tap):.0f} ms")
         for what, (change, in_the_default_vlan) in LIVE_CHANGES.items():
+            if default_pvid == 0 and in_the_default_vlan == "never":
+                continue  # with a default VLAN, the same change is seen to reach none
             heard()
             change(tap)
             eventually(lambda: vlans(tap) == {46: ACCESS})
             time.sleep(0.3)
             others = leaked(f"default {default_pvid}, {what}", heard(), own=46)
             assert others <= (set() if in_the_default_vlan == "never" else {default_pvid} - {0}), what
-            time.sleep(0.3)
-            assert set(heard()) == {46}, f"{what}: it does not end"
+            assert set(eventually(heard)) == {46}, f"{what}: it does not end"
 
 
 def test_a_nic_plugged_in_reaches_no_other_vlan_than_the_default_one_and_that_ends(default_pvid, vm, heard):
@@ -177,5 +178,4 @@ def test_a_nic_plugged_in_reaches_no_other_vlan_than_the_default_one_and_that_en
         assert sent() > 0
         time.sleep(0.3)
         assert leaked(f"default {default_pvid}, attach-device", heard(), own=3) == {default_pvid} - {0}
-        time.sleep(0.3)
-        assert set(heard()) == {3}
+        assert set(eventually(heard)) == {3}

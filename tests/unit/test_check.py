@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""tests/check in full runs every environment, and the two halves of tests/libvirt are the whole of it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_a_full_run_has_every_environment():
+    (listed,) = re.findall(r'(?m)^""\) set -- (.*) ;;$', (REPOSITORY / "tests/check").read_text())
+    (known,) = re.findall(r"(?m)^env_list = (.*)$", (REPOSITORY / "tox.ini").read_text())
+    whole = {name.removesuffix("-1") for name in listed.split() if f"{name.removesuffix('1')}2" in listed.split()}
+    halves = {f"{name}-{half}" for name in whole for half in "12"}
+
+    assert (set(listed.split()) - halves) | whole == set(known.split(", "))
+
+
+def collected(half):
+    """Given "1", "2" or "" for both, return the tests that pytest collects in tests/libvirt."""
+    shown = subprocess.check_output(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", "tests/libvirt"],
+        cwd=REPOSITORY, env={**os.environ, "LAB": "1", "LAB_HALF": half}, text=True,
+    )  # fmt: skip
+    return [line for line in shown.splitlines() if "::" in line]
+
+
+@pytest.mark.skipif("LAB" in os.environ, reason="in the lab, there is not always a libvirtd")
+def test_the_halves_are_the_whole_and_about_as_large():
+    first, second = collected("1"), collected("2")
+
+    assert sorted(first + second) == sorted(collected(""))
+    assert abs(len(first) - len(second)) < 20
