@@ -10,7 +10,7 @@ HOOKS = network qemu lxc
 TARGET = $(DESTDIR)$(HOOKS_DIR)
 TOOL = $(DESTDIR)/usr/local/sbin/libvirt-vlan
 DIST = dist
-DEB_SOURCES = debian docs examples hooks lib man sbin CHANGELOG.md README.md
+DEB_SOURCES = debian docs examples hooks lib man sbin $(wildcard systemd) CHANGELOG.md README.md
 LIB = $(TARGET)/lib
 MAN_PAGE = $(DESTDIR)/usr/local/share/man/man8/libvirt-vlan.8
 BASH_COMPLETION = $(DESTDIR)/usr/local/share/bash-completion/completions/libvirt-vlan
@@ -58,12 +58,12 @@ dist:
 	@$(sums)
 
 # Built in a copy, so that nothing of debhelper's stays here. Each file is as old as debian/changelog says, so that two
-# builds of one release have the same bytes.
+# builds of one release have the same bytes. -d: there is nothing to compile, and so no need of build-essential.
 deb:
 	@set -e; build=$$(mktemp -d); trap 'rm -rf "$$build"' EXIT; mkdir -p '$(DIST)' "$$build/source"; \
 	tar --exclude __pycache__ -c $(DEB_SOURCES) | tar -x -C "$$build/source"; \
 	find "$$build/source" -exec touch -h -d "@$$(dpkg-parsechangelog -S Timestamp)" '{}' +; \
-	(cd "$$build/source" && dpkg-buildpackage -us -uc -b >"$$build/log" 2>&1) || { cat "$$build/log"; exit 1; }; \
+	(cd "$$build/source" && dpkg-buildpackage -d -us -uc -b >"$$build/log" 2>&1) || { cat "$$build/log"; exit 1; }; \
 	mv "$$build"/*.deb '$(DIST)'
 	@$(sums)
 
