@@ -10,7 +10,7 @@ HOOKS = network qemu lxc
 TARGET = $(DESTDIR)$(HOOKS_DIR)
 TOOL = $(DESTDIR)/usr/local/sbin/libvirt-vlan
 DIST = dist
-DEB_SOURCES = debian docs examples hooks lib man sbin $(wildcard systemd) CHANGELOG.md README.md
+DEB_SOURCES = completion debian docs examples hooks lib man sbin $(wildcard systemd) CHANGELOG.md README.md
 LIB = $(TARGET)/lib
 MAN_PAGE = $(DESTDIR)/usr/local/share/man/man8/libvirt-vlan.8
 BASH_COMPLETION = $(DESTDIR)/usr/local/share/bash-completion/completions/libvirt-vlan
@@ -26,7 +26,7 @@ help:
 	@echo 'make install    copy the hooks to $(TARGET), and libvirt-vlan to /usr/local/sbin'
 	@echo 'make uninstall  take them away again'
 	@echo 'make dist       build each as one file with the Python packages inside, in $(DIST)'
-	@echo 'make deb        build the Debian package, in $(DIST); needs debhelper and dh-python'
+	@echo 'make deb        build the Debian package, in $(DIST); needs debhelper, dh-python and python3-shtab'
 	@echo 'sh tests/check  run all tests (as root)'
 
 install:

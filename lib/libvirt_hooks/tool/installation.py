@@ -84,6 +84,9 @@ def _ours(hook: str) -> list[Path]:
     """Given a hook's name, return our files that libvirt would call for it."""
     marks = (f"from libvirt_hooks.{hook} import main".encode(), bytes(PACKAGE))
     files = [HOOKS / hook, *sorted((HOOKS / f"{hook}.d").glob("*"))]
+    files = [
+        file for file in files if ".dpkg-" not in file.name
+    ]  # another version of the package's, which does nothing
     return [file for file in files if file.is_file() and any(mark in file.read_bytes() for mark in marks)]
 
 
