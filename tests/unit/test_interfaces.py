@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""Which interface is a NIC's: what /sys, libvirt's note of a container and the ticket say together."""
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from libvirt_hooks import interfaces, statefiles, sysfs
+from libvirt_hooks.hookdata import parse_domain_state
+from libvirt_hooks.tickets import Ticket
+
+NOTE = (Path(__file__).resolve().parents[1] / "data/note-of-container.xml").read_text()
+BOX = parse_domain_state(NOTE.encode())
+NIC, OTHER = BOX.nics
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """Have a /sys and libvirt's notes below a directory; return it."""
+    monkeypatch.setattr(sysfs, "NET", str(tmp_path / "net"))
+    monkeypatch.setattr(statefiles, "DIRECTORY", str(tmp_path))
+    (tmp_path / "lxc").mkdir()
+    (tmp_path / "net/br0/brif").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def controller():
+    """Give the process id of what /proc shows as the container's controller."""
+    words = ["libvirt_lxc", "-c", "sleep 1000; :", "--name", "box", "--veth", "vnet1"]
+    with subprocess.Popen(words, executable="/bin/sh") as process:
+        while not Path(f"/proc/{process.pid}/cmdline").read_bytes():  # not yet there, a moment after exec
+            time.sleep(0.01)
+        yield process.pid
+        process.kill()
+
+
+def add(host, name, index=4, bridge="br0", address="aa:bb:cc:dd:ee:ff"):
+    directory = host / "net" / name
+    directory.mkdir()
+    (directory / "ifindex").write_text(f"{index}\n")
+    (directory / "address").write_text(f"{address}\n")
+    if bridge:
+        os.symlink(f"../{bridge}", directory / "master")
+        (host / "net/br0/brif" / name).touch()
+
+
+def note(host, pid):
+    (host / "lxc/box.xml").write_text(re.sub(r"<domstatus (.*) pid='\d+'>", rf"<domstatus \1 pid='{pid}'>", NOTE))
+
+
+def ticket(**changes):
+    fields = {"uuid": NIC.port_uuid, "vm": "box", "vm_uuid": BOX.uuid, "container": True, "mac": NIC.mac}
+    return Ticket(**{**fields, "bridge": "br0", "right": None, **changes})
+
+
+def test_a_running_containers_veth_is_what_libvirt_notes_for_the_port(host, controller):
+    note(host, controller)
+    add(host, NIC.tap)
+
+    assert interfaces.of_port(ticket()) == NIC.tap
+    assert interfaces.of_port(ticket(uuid=OTHER.port_uuid)) == OTHER.tap
+    assert interfaces.of_port(ticket(uuid=BOX.uuid)) == ""  # a port that the note does not have yet
+    assert interfaces.of_port(ticket(vm_uuid=NIC.port_uuid)) == ""  # another container of the same name
+    assert (interfaces.on_bridge(ticket()), interfaces.anywhere(ticket())) == (NIC.tap, NIC.tap)
+    assert interfaces.on_bridge(ticket(bridge="br1")) == ""
+
+
+@pytest.mark.parametrize("pid", [1, 2**22 - 1, ""])
+def test_a_note_without_a_controller_names_no_veth(host, pid):
+    note(host, pid)
+    add(host, NIC.tap)
+
+    assert interfaces.owner_is_container(ticket())
+    assert interfaces.of_port(ticket()) == ""
+
+
+def test_a_veth_that_was_right_is_known_by_its_index_whatever_the_note_says(host, controller):
+    note(host, controller)
+    add(host, NIC.tap, index=9)
+    add(host, "vnet3", index=5)
+
+    assert interfaces.on_bridge(ticket(right=("vnet3", 5))) == "vnet3"
+    assert interfaces.anywhere(ticket(right=(NIC.tap, 8))) == ""  # the name has come back with another number
+    assert interfaces.anywhere(ticket(right=("vnet4", 5))) == ""
+
+
+def test_a_vms_tap_is_known_by_its_address(host, controller):
+    note(host, controller)
+    add(host, "vnet7", address="fe:54:00:00:00:01")
+    add(host, NIC.tap)
+    vms = ticket(container=False)
+
+    assert (interfaces.of_port(vms), interfaces.on_bridge(vms), interfaces.anywhere(vms)) == ("vnet7",) * 3
+    assert interfaces.on_bridge(ticket()) == NIC.tap  # and not that tap
