@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
-# Names of VMs. libvirt's read-only socket asks nobody for a password.
+# Names of VMs and containers. libvirt's read-only socket asks nobody for a password.
 _libvirt_vlan_names() { # [--all]
     local -a names
-    names=(${(f)"$(timeout 5 virsh -q -r -c qemu:///system list --name "$@" 2>/dev/null </dev/null)"})
+    local uri
+    for uri in qemu:///system lxc:///system; do
+        names+=(${(f)"$(timeout 5 virsh -q -r -c $uri list --name "$@" 2>/dev/null </dev/null)"})
+    done
     compadd -a names
 }
 

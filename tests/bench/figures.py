@@ -402,12 +402,14 @@ def page(rows: list[Row], lines: list[str]) -> str:
 PAGE = """\
 # Benchmarks
 
-To repeat them, on Debian or Ubuntu: `sudo sh tests/check -e bench` prints this page. It takes a quarter of an hour; let
-the machine do nothing else.
+To repeat them, on Debian or Ubuntu: `sudo sh tests/check -e bench` makes this page and its plot anew. That takes a
+quarter of an hour; let the machine do nothing else.
 
 Medians of {samples}, all of one run in the lab: a User-Mode Linux {kernel} with one processor, Python {python},
 {versions}, iproute2 {iproute2}. A system call costs some thirty times as much there as on a real
 host, so the milliseconds are not a hypervisor's: compare the ratios.
+
+![The rows about port-created and about a tap that joins, as bars](benchmarks.svg)
 
 {table}
 

@@ -41,6 +41,7 @@ def shell(request, tmp_path_factory):
     (directory / "virsh").write_text(
         '#!/bin/sh\n[ "$*" = "-q -r -c qemu:///system list --name --all" ] && cat all\n'
         '[ "$*" = "-q -r -c qemu:///system list --name" ] && cat running\n'
+        '[ "$*" = "-q -r -c lxc:///system list --name" ] && echo box\n'
     )
     (directory / "libvirt-vlan").write_text('#!/bin/sh\nfor word; do printf "%s\\0" "$word"; done >given\n')
     for program in ("virsh", "libvirt-vlan"):
@@ -110,6 +111,7 @@ def test_what_is_typed_so_far_is_completed(shell):
         "show --j\t": ["show", "--json"],
         "sync --dry\tw\t": ["sync", "--dry-run", "web"],  # only web runs
         "sync web w\t": ["sync", "web", "web"],  # as many as are wanted
+        "sync b\t": ["sync", "box"],  # a container
         "vl\t--j\t46": ["vlans", "--json", "46"],
         "show w\t": ["show", "w"],  # takes no VM
     }
