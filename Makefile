@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 # make install, make uninstall: the hooks, to where libvirt calls them, and the tool. It honours DESTDIR.
+# make collection: the Ansible collection, in $(DIST).
 # make dist: each of them as one file that needs no packages, in $(DIST). Python's version there should be that of the hosts.
 # make deb: the Debian package, in $(DIST).
 
@@ -19,14 +20,15 @@ ZSH_COMPLETION = $(DESTDIR)/usr/local/share/zsh/site-functions/_libvirt-vlan
 # A file is ours if it imports our main program.
 ours = grep -qs 'from libvirt_hooks\.$(1) import main' "$(2)"
 
-.PHONY: help install uninstall dist deb
-.NOTPARALLEL: # dist and deb write one SHA256SUMS
+.PHONY: help install uninstall dist deb collection
+.NOTPARALLEL: # dist, deb and collection write one SHA256SUMS
 
 help:
 	@echo 'make install    copy the hooks to $(TARGET), and libvirt-vlan to /usr/local/sbin'
 	@echo 'make uninstall  take them away again'
 	@echo 'make dist       build each as one file with the Python packages inside, in $(DIST)'
 	@echo 'make deb        build the Debian package, in $(DIST); needs debhelper, dh-python and python3-shtab'
+	@echo 'make collection build the Ansible collection, in $(DIST); needs ansible-core'
 	@echo 'sh tests/check  run all tests (as root)'
 
 install:
@@ -65,6 +67,10 @@ deb:
 	find "$$build/source" -exec touch -h -d "@$$(dpkg-parsechangelog -S Timestamp)" '{}' +; \
 	(cd "$$build/source" && dpkg-buildpackage -d -us -uc -b >"$$build/log" 2>&1) || { cat "$$build/log"; exit 1; }; \
 	mv "$$build"/*.deb '$(DIST)'
+	@$(sums)
+
+collection:
+	$(PYTHON) ansible/build.py '$(DIST)'
 	@$(sums)
 
 define sums

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Two hosts with a libvirtd each, and Ansible on a third machine, the lab itself.
 
-    mgmt0 192.0.2.1 ─┬─ alpha 192.0.2.11: no hooks; its libvirtd is no service
+    mgmt0 192.0.2.1 ─┬─ alpha 192.0.2.11: systemd, no hooks; its libvirtd is no service
                      └─ beta  192.0.2.12: another tool's network hook; lacks a package; its libvirtd is a service
 
 The tests take the hosts through an operator's life with the role, in the order of the files.
@@ -17,9 +17,14 @@ from types import SimpleNamespace
 
 import pytest
 from iproute import eventually, ip
+from packages import DIST
+
+from libvirt_hooks import VERSION
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOSTS = {"alpha": "192.0.2.11", "beta": "192.0.2.12"}
+FIRST_PROCESS = {"alpha": "systemd", "beta": "sh"}
+COLLECTIONS = "/run/collections"
 MAC, MAC2 = "52:54:00:00:00:01", "52:54:00:00:00:02"
 FOREIGN = "#!/bin/sh\nexit 0\n"
 RESTART = "env LAB=1 /usr/local/sbin/start-libvirtd"
@@ -64,6 +69,7 @@ ANSIBLE = {
     "ANSIBLE_CACHE_PLUGIN": "jsonfile",
     "ANSIBLE_CACHE_PLUGIN_CONNECTION": "/run/facts",
     "ANSIBLE_NOCOLOR": "1",
+    "ANSIBLE_COLLECTIONS_PATH": COLLECTIONS,
 }
 
 
@@ -105,13 +111,14 @@ def tree(host):
     return on(host, f"{find} -printf '%m %U:%G %p\n' && {find} -type f -exec sha256sum {{}} +").splitlines()
 
 
-def play(*arguments):
-    """Run ansible/site.yml with these arguments; return its exit status, its output, and what changed by host."""
+def play(*arguments, playbook=REPOSITORY / "ansible/site.yml"):
+    """Run a playbook with these arguments; return its exit status, its output, and what changed by host."""
     program = Path(sys.executable).with_name("ansible-playbook")
-    command = [program, "-i", "/run/inventory", REPOSITORY / "ansible/site.yml", *arguments]
+    command = [program, "-i", "/run/inventory", playbook, *arguments]
     done = subprocess.run(
-        command, env={**os.environ, **ANSIBLE}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+        command, cwd="/", env={**os.environ, **ANSIBLE}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
     recap = re.findall(r"^(\w+) +: ok=\d+ +changed=(\d+) +unreachable=0 ", done.stdout, re.MULTILINE)
     print(done.stdout)
     assert recap, done.stdout + done.stderr
@@ -149,7 +156,8 @@ def hosts():
     ip("address", "add", "192.0.2.1/24", "dev", "mgmt0")
     let_ssh_in()
     Path("/run/inventory").write_text(INVENTORY)
-    started = [subprocess.Popen([REPOSITORY / "tests/ansible/start-host", *host]) for host in HOSTS.items()]
+    start = REPOSITORY / "tests/ansible/start-host"
+    started = [subprocess.Popen([start, host, HOSTS[host], FIRST_PROCESS[host]]) for host in HOSTS]
     for host in HOSTS:
         eventually(lambda host=host: subprocess.run(["ssh", host, "true"], check=False).returncode == 0)
         on(host, "ip link add br0 type bridge vlan_filtering 1 && ip link set br0 up")
@@ -180,6 +188,16 @@ def let_ssh_in():
     )
     with open("/etc/hosts", "a") as file:
         file.writelines(f"{address} {host}\n" for host, address in HOSTS.items())
+
+
+@pytest.fixture(scope="session")
+def collection():
+    """Install the collection that make collection has built outside the lab, and give its name."""
+    archive = DIST / f"libvirt_hooks-vlan-{VERSION}.tar.gz"
+    program = Path(sys.executable).with_name("ansible-galaxy")
+    command = [program, "collection", "install", "--offline", "-p", COLLECTIONS, archive]
+    subprocess.run(command, env={**os.environ, **ANSIBLE}, check=True, stdin=subprocess.DEVNULL)
+    return "libvirt_hooks.vlan"
 
 
 @pytest.fixture(scope="session")

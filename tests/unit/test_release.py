@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One version: what lib says is what CHANGELOG.md and debian/changelog say."""
+"""One version: what lib says is what CHANGELOG.md, debian/changelog and the Ansible collection say."""
 
 import datetime
 import re
@@ -34,6 +34,13 @@ def test_the_debian_package_is_of_this_version():
     first, *_ = (REPOSITORY / "debian/changelog").read_text().splitlines()
 
     assert first.startswith(f"libvirt-hooks ({VERSION}) ")
+
+
+def test_the_ansible_collection_has_this_version():
+    galaxy = (REPOSITORY / "ansible/galaxy.yml").read_text()
+
+    assert re.findall(r"(?m)^version: (\S+)", galaxy) == [VERSION]
+    assert f"-vlan-{VERSION}.tar.gz" in (REPOSITORY / "ansible/README.md").read_text()
 
 
 def test_the_tool_says_the_version(capsys):
