@@ -8,11 +8,12 @@ import io
 import os
 import shlex
 import sys
+import time
 from functools import partial
 
 from .. import VERSION, HookError, hook, log, taps, tickets
 from ..vlans import checked_vid, to_text
-from . import graph, installation, repair, verdicts, vlan_table
+from . import graph, installation, monitoring, repair, textfile, verdicts, vlan_table
 from .inventory import NicState, bridges, planned_nics, planned_nics_of_all, running_nics
 from .table import to_json, to_table
 
@@ -30,7 +31,11 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
     show = verbs.add_parser("show", help="print a line for each NIC of every running VM")
     show.add_argument("--json", action="store_true", help="print JSON, for programs")
-    verbs.add_parser("check", help="print only problems, and exit 1 if there is one")
+    check = verbs.add_parser("check", help="print only problems, and exit 1 if there is one")
+    form = check.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON, for programs")
+    form.add_argument("--prometheus", action="store_true", help="print metrics for node_exporter's textfile collector")
+    check.add_argument("--output", metavar="FILE", help="write to this file, in one step, instead of printing")
     sync = verbs.add_parser("sync", help="set the wanted VLANs of running VMs, and print the commands typed")
     sync.add_argument("--dry-run", action="store_true", help="print the commands, and type none")
     sync.add_argument("vm", nargs="*", metavar="VM", help="name or uuid of a running VM (default: all)")
@@ -95,12 +100,32 @@ def _show(options: argparse.Namespace) -> int:
     return NO_PROBLEM
 
 
-def _check(_: argparse.Namespace) -> int:
+def _check(options: argparse.Namespace) -> int:
     nics = _running()
     used = bridges(nics)
     wrong = [*verdicts.problems(nics, used), *installation.problems()]
-    for finding in [*wrong, *verdicts.notes(nics, used)]:
-        print(log.one_line(finding.line))
+    found = [*wrong, *verdicts.notes(nics, used)]
+    if options.json:
+        text = f"{monitoring.to_json(found)}\n"
+    elif options.prometheus:
+        text = monitoring.to_prometheus(
+            monitoring.Look(
+                nics=nics,
+                findings=found,
+                hooks=installation.installed(),
+                off=os.path.exists(hook.OFF),
+                watched=installation.watch_runs(),
+                seconds=time.time(),
+            )
+        )
+    else:
+        text = "".join(f"{log.one_line(finding.line)}\n" for finding in found)
+    if options.output:
+        textfile.write_whole(options.output, text)
+    else:
+        if options.prometheus and isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # Prometheus takes nothing else, whatever the locale is
+        print(text, end="")
     return PROBLEM if wrong else NO_PROBLEM
 
 

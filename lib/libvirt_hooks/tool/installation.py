@@ -9,6 +9,7 @@ import stat
 import time
 from pathlib import Path
 
+from .. import tickets
 from ..hook import OFF
 from .findings import Finding
 
@@ -49,6 +50,22 @@ def has_lxc_driver() -> bool:
     """Return whether this libvirt can run containers."""
     places = [*DRIVERS.glob("lib*"), *DRIVERS.glob("lib/*")]  # Debian's are in lib/x86_64-linux-gnu
     return any((place / "libvirt/connection-driver/libvirt_driver_lxc.so").exists() for place in places)
+
+
+def installed() -> dict[str, bool]:
+    """Return for each hook that this libvirt calls whether libvirt can find ours."""
+    return {hook: bool(_ours(hook)) for hook in DAEMONS if hook != "lxc" or has_lxc_driver()}
+
+
+def watch_runs() -> bool:
+    """Return whether libvirt-vlan watch runs: it has a lock on the directory of the tickets. Source: proc(5), locks."""
+    try:
+        directory, locks = os.stat(tickets.DIRECTORY), (PROC / "locks").read_text()
+    except OSError:
+        return False
+    device = directory.st_dev
+    place = f"{os.major(device):02x}:{os.minor(device):02x}:{directory.st_ino}"
+    return any(" FLOCK " in line and " -> " not in line and f" {place} " in line for line in locks.splitlines())
 
 
 def _of_hook(file: Path, daemons: list[tuple[str, float]]) -> list[Finding]:

@@ -40,6 +40,18 @@ def in_short(vlans: Vlans | None) -> str:
     return ",".join(words) or "-"
 
 
+def vlans_as_json(vlans: Vlans | None) -> list[dict[str, Any]] | None:
+    """Given VLANs, return them as `bridge -j -compressvlans vlan show` does."""
+    if vlans is None:
+        return None
+    entries = []
+    for vids, flags in ranges(vlans):
+        first, _, last = vids.partition("-")
+        end = {"vlanEnd": int(last)} if last else {}
+        entries.append({"vlan": int(first), **end, "flags": [FLAGS[word] for word in flags.split()]})
+    return entries
+
+
 def _row(nic: NicState) -> tuple[str, ...]:
     port = nic.port
     cells = (port.vm, port.mac, nic.tap, port.bridge, nic.network, port.group)
@@ -62,20 +74,8 @@ def _object(nic: NicState) -> dict[str, Any]:
         "network": nic.network or None,
         "portgroup": port.group.replace(DEFAULT_MARK, "") or None,
         "portgroup_is_default": DEFAULT_MARK in port.group,
-        "wanted": _vlans(nic.wanted),
-        "current": _vlans(nic.current),
+        "wanted": vlans_as_json(nic.wanted),
+        "current": vlans_as_json(nic.current),
         "verdict": verdict(nic),
         "reason": nic.reason or None,
     }
-
-
-def _vlans(vlans: Vlans | None) -> list[dict[str, Any]] | None:
-    """Given VLANs, return them as `bridge -j -compressvlans vlan show` does."""
-    if vlans is None:
-        return None
-    entries = []
-    for vids, flags in ranges(vlans):
-        first, _, last = vids.partition("-")
-        end = {"vlanEnd": int(last)} if last else {}
-        entries.append({"vlan": int(first), **end, "flags": [FLAGS[word] for word in flags.split()]})
-    return entries

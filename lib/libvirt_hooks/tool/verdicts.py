@@ -13,6 +13,7 @@ from .findings import Finding, Note, Problem
 from .inventory import MADE_PLAIN, BridgeState, NicState
 
 RIGHT, WRONG, LEFT_ALONE, REFUSED, NOT_ON_BRIDGE = "right", "wrong", "left alone", "refused", "not on bridge"
+VERDICTS = (RIGHT, WRONG, LEFT_ALONE, REFUSED, NOT_ON_BRIDGE)
 
 
 def verdict(nic: NicState) -> str:
