@@ -2,14 +2,17 @@
 """libvirt-vlan show, check and sync: one VM under a real libvirtd, spoiled in one way per test."""
 
 import contextlib
+import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from conftest import (
     BRIDGE,
     LIBVIRT,
+    REPOSITORY,
     TICKETS,
     eventually_settled,
     nic,
@@ -19,6 +22,7 @@ from conftest import (
     virsh,
 )
 from iproute import ACCESS, bridge, eventually, ip, vlans
+from jsonschema import validate
 from libvirt_vlan import (
     GROUPS,
     MACS,
@@ -32,6 +36,7 @@ from libvirt_vlan import (
     verdicts,
 )
 
+CHECK_SCHEMA = json.loads((REPOSITORY / "docs/libvirt-vlan-check.schema.json").read_text())
 DEFAULT = {1: ACCESS}
 RIGHT = {
     "server": {3: ACCESS},
@@ -106,6 +111,27 @@ def test_spoiled_taps_are_found(taps):
         f"web {MACS['lab']} {taps['lab']} lab: has 10 pvid untagged, 20, 36-40 instead of "
         "10 pvid untagged, 20, 30-40 on br0: libvirt-vlan sync web",
     ]
+
+
+def test_programs_are_told_the_same(taps, tmp_path):
+    spoil(taps)
+    lines = check()
+    status, out, err = tool("check", "--json")
+    shown = json.loads("\n".join(out))
+    validate(shown, CHECK_SCHEMA)
+    assert (status, err, [one["line"] for one in shown["problems"]]) == (1, [], lines)
+    assert [one["code"] for one in shown["notes"]] == ["in-default-vlan", "no-uplink"]
+
+    file = tmp_path / "libvirt-vlan.prom"
+    assert tool("check", "--prometheus", "--output", file) == (1, [], [])
+    said = file.read_text().splitlines()
+    numbers = {"right": 1, "wrong": 3, "left alone": 1, "refused": 0, "not on bridge": 0}
+    assert [line for line in said if line.startswith("libvirt_vlan_nics{")] == [
+        f'libvirt_vlan_nics{{bridge="br0",verdict="{verdict}"}} {number}' for verdict, number in numbers.items()
+    ]
+    (looked,) = (int(line.split()[1]) for line in said if line.startswith("libvirt_vlan_last_look"))
+    assert abs(time.time() - looked) < 120
+    assert {line.split()[1] for line in said if line.startswith("libvirt_vlan_hook_installed{")} == {"1"}
 
 
 def test_a_dry_run_changes_nothing_and_prints_what_repairs_all(taps):
