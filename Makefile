@@ -13,6 +13,7 @@ TOOL = $(DESTDIR)/usr/local/sbin/libvirt-vlan
 DIST = dist
 DEB_SOURCES = completion debian docs examples hooks lib man sbin $(wildcard systemd) CHANGELOG.md README.md
 LIB = $(TARGET)/lib
+UNITS = $(DESTDIR)/usr/local/lib/systemd/system
 MAN_PAGE = $(DESTDIR)/usr/local/share/man/man8/libvirt-vlan.8
 BASH_COMPLETION = $(DESTDIR)/usr/local/share/bash-completion/completions/libvirt-vlan
 ZSH_COMPLETION = $(DESTDIR)/usr/local/share/zsh/site-functions/_libvirt-vlan
@@ -37,6 +38,7 @@ install:
 	@$(foreach hook,$(HOOKS),$(call install_hook,$(hook)))
 	install -D -m 755 sbin/libvirt-vlan '$(TOOL)'
 	install -D -m 644 man/libvirt-vlan.8 '$(MAN_PAGE)'
+	install -d -m 755 '$(UNITS)' && install -m 644 systemd/* '$(UNITS)'
 	@$(install_completion)
 	@$(PYTHON) -I -c 'import defusedxml, sh, tenacity' 2>/dev/null || \
 		echo 'Missing: apt install python3-defusedxml python3-sh python3-tenacity (or dnf install the same)'
@@ -46,7 +48,8 @@ install:
 
 uninstall:
 	@$(foreach hook,$(HOOKS),$(call uninstall_hook,$(hook)))
-	rm -f '$(TOOL)' '$(MAN_PAGE)' '$(BASH_COMPLETION)' '$(ZSH_COMPLETION)'
+	rm -f '$(TOOL)' '$(MAN_PAGE)' '$(BASH_COMPLETION)' '$(ZSH_COMPLETION)' \
+		$(patsubst systemd/%,'$(UNITS)/%',$(wildcard systemd/*))
 	rm -rf '$(LIB)/libvirt_hooks' '$(LIB)/libvirt_hooks-1' '$(LIB)/libvirt_hooks-2'
 	@rmdir '$(LIB)' 2>/dev/null || true
 	@echo 'Running VMs keep their VLANs. What is in /run/libvirt-hooks is gone after the next boot.'

@@ -59,7 +59,7 @@ def _announce(port: Port, network: Network, tap: str) -> str:
         ticket = tickets.new(port, network.name, vlans, live=bool(tap))
         for other in known:
             if other.uuid == port.uuid:  # the daemon was restarted and announces a port that it has already granted
-                ticket.created, ticket.live = other.created, other.live
+                ticket.created, ticket.live, ticket.bridge_index = other.created, other.live, other.bridge_index
         tickets.write(ticket)
         for other in known:
             if other.uuid == port.uuid and port.container and other.right:

@@ -108,6 +108,11 @@ def iflink(interface: str) -> int:
     return int(_read(f"{interface}/iflink") or 0)
 
 
+def is_up(interface: str) -> bool:
+    """Given an interface's name, return whether it is up: its guest's frames reach its bridge."""
+    return bool(int(_read(f"{interface}/flags") or "0", 16) & 1)  # source: Linux, uapi/linux/if.h, IFF_UP
+
+
 def master(interface: str) -> str:
     """Given an interface's name, return the name of the bridge that it is on, "" for none."""
     try:

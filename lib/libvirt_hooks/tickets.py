@@ -17,7 +17,7 @@ import os
 import time
 from types import SimpleNamespace
 
-from . import HookError, interfaces, log
+from . import HookError, interfaces, log, sysfs
 from .hookdata import Port, tap_address
 from .log import one_line
 from .statefiles import has_port, runs_with
@@ -58,6 +58,7 @@ class Ticket(SimpleNamespace):
     released: bool  # libvirt has taken the port back
     right: tuple[str, int] | None  # name and index of the tap that was last seen with the wanted VLANs
     veth: tuple[str, int] | None  # name and index of a container's veth, once somebody has made sure of it
+    bridge_index: int  # of the bridge on which that was first so, 0 if nobody knows
 
 
 def new(port: Port, network: str, vlans: Vlans | None, live: bool) -> Ticket:
@@ -65,7 +66,7 @@ def new(port: Port, network: str, vlans: Vlans | None, live: bool) -> Ticket:
     return Ticket(
         uuid=port.uuid, vm=port.vm, vm_uuid=port.vm_uuid, container=port.container, mac=port.mac, bridge=port.bridge,
         network=network, group=port.group, vlans=vlans, live=live, created=time.monotonic(), released=False, right=None,
-        veth=None,
+        veth=None, bridge_index=0,
     )  # fmt: skip
 
 
@@ -99,11 +100,12 @@ def write(ticket: Ticket) -> None:
     lines = [f"{name} {one_line(value)}" for name, value in zip((*TEXTS, *DECISION), values)]
     lines += ["container 1"] if ticket.container else []
     file_name = path(ticket)
+    seen = [f"bridge {ticket.bridge_index}"] if ticket.bridge_index else []
     try:
         os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
         descriptor = os.open(f"{file_name}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
-            file.write("\n".join([*lines, END, ""]))
+            file.write("\n".join([*lines, END, *seen, ""]))
         os.replace(f"{file_name}.new", file_name)
     except OSError as error:
         try:
@@ -139,6 +141,7 @@ def read(file_name: str) -> Ticket:
         notes = [line.split(" ") for line in seen.split("\n")[:-1]]
         rights = [(note[1], int(note[2])) for note in notes if len(note) == 3 and note[2].isdecimal()]
         right = rights[-1] if rights else None
+        on = [int(note[1]) for note in notes if note[0] == "bridge" and len(note) == 2 and note[1].isdecimal()]
         return Ticket(
             **{name: found[name] for name in TEXTS},
             container=found.get("container") == "1",
@@ -148,6 +151,7 @@ def read(file_name: str) -> Ticket:
             released=file_name.endswith(RELEASED),
             right=right,
             veth=right,
+            bridge_index=on[-1] if on else 0,
         )
     except (ValueError, KeyError, IndexError, HookError) as error:
         raise HookError(f"the ticket {file_name} is damaged ({error}): remove it and restart the VM") from error
@@ -261,13 +265,17 @@ def release(ticket: Ticket, tap_lives: bool) -> None:
 
 def mark_right(ticket: Ticket, tap: str, index: int) -> None:
     """Note in the ticket, if it is still there, that this tap has been seen with the wanted VLANs."""
-    if ticket.right == (tap, index):
-        return
-    try:
-        with open(os.open(_file(ticket), os.O_WRONLY | os.O_APPEND), "w", encoding="utf-8") as file:
-            file.write(f"right {tap} {index}\n")
-    except OSError:  # then the qemu hook reads the tap's VLANs itself
-        pass
+    if ticket.right != (tap, index):
+        _note(ticket, f"right {tap} {index}")
+    if not ticket.bridge_index:
+        mark_bridge(ticket)
+
+
+def mark_bridge(ticket: Ticket) -> None:
+    """Note in the ticket which bridge has its bridge's name now: the name can come back as another bridge's."""
+    index = sysfs.ifindex(ticket.bridge)
+    if index and ticket.bridge_index != index:
+        _note(ticket, f"bridge {index}")
 
 
 def is_there(ticket: Ticket) -> bool:
@@ -295,6 +303,14 @@ def sweep(older_than_seconds: float) -> None:
 
 def _is_announced(ticket: Ticket, now: float) -> bool:
     return ticket.live and not ticket.released and now - ticket.created < LIVE_GRACE_SECONDS
+
+
+def _note(ticket: Ticket, line: str) -> None:
+    try:
+        with open(os.open(_file(ticket), os.O_WRONLY | os.O_APPEND), "w", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+    except OSError:  # then the qemu hook reads the tap's VLANs itself
+        pass
 
 
 def _file(ticket: Ticket) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Measure how long libvirtd waits for the hooks and taps wait for their VLANs, and print it as docs/benchmarks.md.
 
-    sh tests/check -e bench
+    sh tests/check -e bench [-- PART...]
 
 Everything is measured in one run, on the lab's one processor, and compared with something measured beside it: the lab's
 milliseconds are not a hypervisor's, their ratios nearly are.
@@ -15,11 +15,13 @@ import platform
 import socket
 import statistics
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import IO
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = REPOSITORY / "tests/data"
@@ -44,6 +46,7 @@ PR_SET_CHILD_SUBREAPER = 36  # source: linux/prctl.h
 SAMPLES = 9
 TENACITY = "the tap comes while tenacity is still imported"  # why a figure misses its limit
 Row = tuple[str, ...]
+Figures = tuple[list[Row], list[str]]  # rows of the table, and lines below it
 TYPED = (
     "bridge vlan show dev {port} >/dev/null; bridge vlan del dev {port} vid 1 master; "
     "bridge vlan add dev {port} vid 46 pvid untagged master"
@@ -51,17 +54,31 @@ TYPED = (
 
 
 def main() -> None:
-    """Measure all, print the page."""
+    """Measure all, or the parts that are named, and print the page."""
+    parts = {
+        "blocked": blocked,
+        "joining": joining,
+        "crowds": crowds,
+        "trunk": trunk,
+        "waiting": waiting,
+        "watch": watched,
+    }
+    chosen = sys.argv[1:] or list(parts)
     subprocess.run(["make", "-s", "-C", REPOSITORY, "install"], check=True, stdout=subprocess.DEVNULL)
     ip("link", "add", "br0", "type", "bridge", "vlan_filtering", "1", "mcast_snooping", "0")
     ip("link", "set", "br0", "up")
-    print(page([*blocked(), *joining(), *crowds(), *trunk()], waiting()))
+    rows, lines = [], []
+    for part in chosen:
+        more_rows, more_lines = parts[part]()
+        rows += more_rows
+        lines += more_lines
+    print(page(rows, lines))
 
 
 # How long libvirtd is blocked
 
 
-def blocked() -> list[Row]:
+def blocked() -> Figures:
     """Return the rows about what libvirtd waits for."""
     created, other, done = [], [], []
     against_bare, against_bash, floors = [], [], []
@@ -80,7 +97,7 @@ def blocked() -> list[Row]:
         remove(1)
     bare, bash = statistics.median(against_bare), statistics.median(against_bash)
     ours = statistics.median(created)
-    return [
+    rows = [
         row("libvirtd blocked by port-created", ours, "bare Python", bare, "≤ 1.5"),
         row("", ours, "the least possible", statistics.median(floors), ""),
         row("", ours, "bash hook", bash, "< 1"),
@@ -89,6 +106,7 @@ def blocked() -> list[Row]:
         ),
         row("libvirtd blocked by `start begin`, work done", statistics.median(done), "bare Python", bare, "≤ 1.6"),
     ]
+    return rows, []
 
 
 def seconds(command: list, stdin: str = "") -> float:
@@ -101,7 +119,7 @@ def seconds(command: list, stdin: str = "") -> float:
 # How long a tap waits
 
 
-def joining() -> list[Row]:
+def joining() -> Figures:
     """Return the rows about the time from a port's joining the bridge to the last change of its VLANs."""
     typed = statistics.median(type_by_hand() for _ in range(SAMPLES))
     rows = []
@@ -117,7 +135,7 @@ def joining() -> list[Row]:
         with_sh.append(seconds([*IMPORTS, "import sh"]))
         with_both.append(seconds([*IMPORTS, "import sh, tenacity"]))
     tenacity = statistics.median(with_both) - statistics.median(with_sh)
-    return [*rows, row("importing tenacity, which each of these includes", tenacity, "typed", typed, "")]
+    return [*rows, row("importing tenacity, which each of these includes", tenacity, "typed", typed, "")], []
 
 
 def join(hook: list, later: float, number: int = 1) -> float:
@@ -148,7 +166,7 @@ def type_by_hand() -> float:
 # Many of them
 
 
-def crowds() -> list[Row]:
+def crowds() -> Figures:
     """Return the rows about many ports at once, and about one port among many."""
     alone = [join(NETWORK, 3) for _ in range(SAMPLES)]
     one = statistics.median(alone)
@@ -189,8 +207,7 @@ def crowds() -> list[Row]:
         blocked_alone.append(seconds([*NETWORK, "port-created", "begin", "-"], port_created(1)))
         remove(1)
     here, there = statistics.median(blocked_among), statistics.median(blocked_alone)
-    return [
-        *rows,
+    rows += [
         row(
             "a tap among 1,000 with 4,000 FDB entries per VLAN → last VLAN change",
             statistics.median(among),
@@ -200,9 +217,10 @@ def crowds() -> list[Row]:
         ),
         row("libvirtd blocked by port-created among 1,000 ports", here, "alone", there, ""),
     ]
+    return rows, []
 
 
-def trunk() -> list[Row]:
+def trunk() -> Figures:
     """Return the row about a trunk of 200 scattered VIDs."""
     vids = range(10, 410, 2)
     tags = "".join(f'<tag id="{vid}"/>' for vid in vids)
@@ -228,7 +246,7 @@ def trunk() -> list[Row]:
             subprocess.run(["/usr/sbin/bridge", "-batch", "-"], input=lines.encode(), check=True)
         by_batch.append(times[-1] - begin)
         remove(1)
-    return [
+    rows = [
         row(
             "trunk of 200 scattered VIDs",
             statistics.median(ours),
@@ -237,12 +255,13 @@ def trunk() -> list[Row]:
             "≤ 3",
         )
     ]
+    return rows, []
 
 
 # What waiting costs
 
 
-def waiting() -> list[str]:
+def waiting() -> Figures:
     """Return lines about the memory and the processor time of a process that waits."""
     for number in range(1, 4):
         subprocess.run([*NETWORK, "port-created", "begin", "-"], input=port_created(number).encode(), check=True)
@@ -260,7 +279,7 @@ def waiting() -> list[str]:
         remove(number)
     for process in processes:
         os.kill(process, 9)
-    return [
+    return [], [
         f"A process that waits has {pss / 1024:.1f} MiB of memory (PSS, the largest of {len(processes)}).",
         f"It takes {', '.join(shares)} of the lab's processor.",
     ]
@@ -275,6 +294,132 @@ def processor_seconds(process: int) -> float:
     """Given a process, return its processor time, user and system. Source: proc(5), stat, fields 14 and 15."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+# What watch costs
+
+
+def watched() -> Figures:
+    """Return the rows and lines about `libvirt-vlan watch`."""
+    tool, output = "/usr/local/sbin/libvirt-vlan", Path("/run/watched")
+    typed = statistics.median(type_by_hand() for _ in range(SAMPLES))
+    numbers = range(1, 31)
+    for number in numbers:
+        right_tap(number)
+    with open(output, "wb") as file:
+        watch = subprocess.Popen([tool, "watch"], stdout=file)
+    time.sleep(10)
+    processes = [watch.pid, *map(int, Path(f"/proc/{watch.pid}/task/{watch.pid}/children").read_text().split())]
+    for thread in Path(f"/proc/{watch.pid}/task").iterdir():
+        processes += map(int, (thread / "children").read_text().split())
+    processes = sorted(set(processes))
+    mended = statistics.median(map(mend, numbers[:SAMPLES]))
+    all_of_them = made_anew(numbers)
+    pss = sum(int(line.split()[1]) for process in processes for line in smaps(process) if line.startswith("Pss:"))
+    idle = spent(processes, lambda: time.sleep(60))
+    insisting = spent(processes, lambda: insist(30))
+    lines = len([line for line in output.read_text().splitlines() if "vnet30" in line])
+    for number in numbers[1:]:
+        remove(number)
+    one = statistics.median(made_anew(range(1, 2)) for _ in range(3))
+    with others(1000) as batch:
+        own, monitor = (spent(some, lambda: events(batch, 20)) for some in (processes[:1], processes[1:]))
+    watch.terminate()
+    watch.wait()
+    remove(1)
+    rows = [
+        row("watch: wrong VLAN → the right one", mended, "typed", typed, "≤ 3"),
+        row("watch: bridge made anew → its 30 taps right", all_of_them, "30 times one", 30 * one, "≤ 2"),
+    ]
+    return rows, [
+        f"watch and its `bridge monitor` have {pss / 1024:.1f} MiB of memory (PSS; to reach: ≤ 30).",
+        f"With 30 taps and nothing to do they take {1000 * idle * 60:.0f} ms of the lab's processor in a minute.",
+        f"Something sets a VLAN back ten times a second for a minute: {100 * insisting:.1f} % of the processor, {lines}"
+        " lines (to reach: ≤ 5 %, ≤ 30).",
+        f"100 events a second of 1,000 other ports: {100 * own:.1f} % of the processor for watch, "
+        f"{100 * monitor:.1f} % for `bridge monitor` (to reach: ≤ 5 together).",
+    ]
+
+
+def right_tap(number: int) -> None:
+    """Make the tap of port `number`, and have the hook make it right."""
+    subprocess.run([*NETWORK, "port-created", "begin", "-"], input=port_created(number).encode(), check=True)
+    tap(number)
+    until_nothing_runs()
+
+
+def mend(number: int) -> float:
+    """Return how long port `number` is in a wrong VLAN: from the first change to the last."""
+    with vlan_changes() as times:
+        vlan("add", f"vnet{number}", "3", "pvid", "untagged")
+        until_vlans([number])
+    return times[-1] - times[0]
+
+
+def made_anew(numbers: Iterable[int]) -> float:
+    """Return how long it takes from a new bridge to its taps' last change."""
+    ip("link", "del", "br0")
+    time.sleep(1)
+    with vlan_changes() as times:
+        begin = time.monotonic()
+        ip("link", "add", "br0", "up", "type", "bridge", "vlan_filtering", "1", "mcast_snooping", "0")
+        until_vlans(numbers)
+        time.sleep(1)
+    return times[-1] - begin
+
+
+def insist(number: int) -> None:
+    """For a minute, take port `number` its VLAN ten times a second, whenever it is there again."""
+    for _ in range(600):
+        if vlans(f"vnet{number}") == [46]:
+            vlan("add", f"vnet{number}", "3", "pvid", "untagged")
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def others(count: int) -> Iterator[IO[str]]:
+    """Make so many other ports, and give the stdin of a `bridge -batch`; remove them afterwards."""
+    ip("link", "add", "br1", "type", "bridge", "vlan_filtering", "1")
+    batch_of_ip(f"link add other{port} type dummy\nlink set other{port} master br1 up\n" for port in range(count))
+    time.sleep(10)
+    with subprocess.Popen(["/usr/sbin/bridge", "-batch", "-"], stdin=subprocess.PIPE, text=True) as batch:
+        yield batch.stdin
+    batch_of_ip(f"link del other{port}\n" for port in range(count))
+    ip("link", "del", "br1")
+
+
+def events(batch: IO[str], seconds: int) -> None:
+    """Given the stdin of a `bridge -batch`, have 100 other ports a second change for so long."""
+    begin = time.monotonic()
+    for tenth in range(10 * seconds):
+        for port in range(10 * tenth, 10 * tenth + 10):
+            batch.write(f"vlan add dev other{port % 1000} vid {2 + int(begin + tenth / 10) % 4000} master\n")
+        batch.flush()
+        time.sleep(max(0, begin + tenth / 10 - time.monotonic()))
+
+
+def batch_of_ip(lines: Iterable[str]) -> None:
+    """Have one `ip` do what these lines say."""
+    subprocess.run(["ip", "-batch", "-"], input="".join(lines).encode(), check=True)
+
+
+def vlan(*words: str) -> None:
+    """Given what to do, a port, a VID and flags, do that as an operator would."""
+    what, port, *rest = words
+    subprocess.run(["/usr/sbin/bridge", "vlan", what, "dev", port, "vid", *rest], check=True)
+
+
+def until_vlans(numbers: Iterable[int]) -> None:
+    """Return once these ports have VLAN 46 alone."""
+    while any(vlans(f"vnet{number}") != [46] for number in numbers):
+        time.sleep(0.5)
+
+
+def spent(processes: list[int], work: Callable[[], None]) -> float:
+    """Given processes and something that goes on meanwhile, return the share of the processor that they take."""
+    begin, before = time.monotonic(), sum(map(processor_seconds, processes))
+    work()
+    return (sum(map(processor_seconds, processes)) - before) / (time.monotonic() - begin)
 
 
 # The bench
@@ -402,8 +547,8 @@ def page(rows: list[Row], lines: list[str]) -> str:
 PAGE = """\
 # Benchmarks
 
-To repeat them, on Debian or Ubuntu: `sudo sh tests/check -e bench` makes this page and its plot anew. That takes a
-quarter of an hour; let the machine do nothing else.
+To repeat them, on Debian or Ubuntu: `sudo sh tests/check -e bench` makes this page and its plot anew. That takes
+twenty minutes; let the machine do nothing else. `-e bench -- watch` prints the figures of one part alone.
 
 Medians of {samples}, all of one run in the lab: a User-Mode Linux {kernel} with one processor, Python {python},
 {versions}, iproute2 {iproute2}. A system call costs some thirty times as much there as on a real
@@ -425,6 +570,8 @@ host, so the milliseconds are not a hypervisor's: compare the ratios.
   already. From 3 s on the import no longer shows.
 * *100 taps at once* share one processor, and each process does more than for one tap: it reads 100 addresses
   (5 to 10 ms) and sweeps 100 tickets (4 ms). The rest of the 60 ms that each tap takes longer has not been measured.
+* *watch: wrong VLAN → the right one* runs from the change that makes another VLAN the PVID to the last of watch's own.
+* *30 times one*: the bridge made anew with one tap, times 30. In between the taps' links are down.
 * *after 30 s*: looks for the tap get rarer the longer it takes, one every sixtieth of the time that has passed.
 * The time of a tap runs from its joining the bridge to the last change of its VLANs, both as the kernel tells them
   (`bridge monitor link`).

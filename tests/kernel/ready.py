@@ -52,6 +52,10 @@ class Ready:
         """Have a detached process make br0's port of that address right, as after port-created; return its id."""
         return self._ask(["follow", ["br0", address, live], "", {"LC_ALL": "C", "PATH": path}])
 
+    def watch(self, path="/usr/sbin:/usr/bin:/bin"):
+        """Have a detached process be `libvirt-vlan watch`; return its id."""
+        return self._ask(["watch", [], "", {"LC_ALL": "C", "PATH": path}])
+
     def detached(self):
         """Return the ids of the processes that the hooks have left behind."""
         found = []
@@ -86,6 +90,7 @@ class Ready:
 def _serve(lib, constants):
     sys.path.insert(0, lib)
     from libvirt_hooks import backup, bridge, join, network, ports, qemu, retries, taps, tickets  # noqa: F401
+    from libvirt_hooks.tool import watch
 
     for word in constants:
         name, _, number = word.partition("=")
@@ -95,7 +100,9 @@ def _serve(lib, constants):
     mains = {"network": network.main, "qemu": qemu.main}
     for line in sys.stdin:
         program, arguments, xml, environment = json.loads(line)
-        if program == "follow":
+        if program == "watch":
+            answer = _detached(lambda: watch.watch(dry_run=False), environment)
+        elif program == "follow":
             answer = _detached(lambda arguments=arguments: taps.wait_and_set_vlans(*arguments), environment)
         else:
             answer = _called(mains[program], arguments, xml.encode(), environment)

@@ -11,6 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 MODULES = list(REPOSITORY.glob("lib/libvirt_hooks/**/*.py"))
+UNITS = sorted(REPOSITORY.glob("systemd/*"))
 FOREIGN = "#!/bin/sh\nexit 0\n"
 COMPLETION = ("bash-completion/completions/libvirt-vlan", "zsh/site-functions/_libvirt-vlan")
 
@@ -43,7 +44,8 @@ def test_the_hooks_their_lib_the_tool_and_its_man_page_are_installed(tmp_path, h
     assert below(hooks) == sorted([*directories, *(f"{ours}/{name}" for name in modules), "lxc", "network", "qemu"])
     assert all((hooks / "lib/libvirt_hooks" / name).is_file() for name in modules)
     assert below(tmp_path / "usr") == [
-        "local", "local/sbin", "local/sbin/libvirt-vlan",
+        "local", "local/lib", "local/lib/systemd", "local/lib/systemd/system",
+        *(f"local/lib/systemd/system/{unit.name}" for unit in UNITS), "local/sbin", "local/sbin/libvirt-vlan",
         "local/share", "local/share/man", "local/share/man/man8", "local/share/man/man8/libvirt-vlan.8",
     ]  # fmt: skip
     assert "systemctl restart " in said

@@ -58,7 +58,7 @@ def earlier_port(**changes):
     ticket = Ticket(
         uuid="00000000-0000-0000-0000-0000000000aa", vm=PORT.vm, vm_uuid=PORT.vm_uuid, container=False, mac=PORT.mac,
         bridge="br0", network="br0", group="server", vlans=access(3), live=False, created=time.monotonic() - 100,
-        released=False, right=None, veth=None,
+        released=False, right=None, veth=None, bridge_index=0,
     )  # fmt: skip
     ticket.__dict__.update(changes)
     tickets.write(ticket)

@@ -42,6 +42,7 @@ def ticket(number=1, vid=46, **changes):
         "released": False,
         "right": None,
         "veth": None,
+        "bridge_index": 0,
     }
     return Ticket(**{**fields, **changes})
 
@@ -110,6 +111,27 @@ def test_what_was_seen_right_is_in_the_ticket_until_it_is_written_anew():
 
     tickets.write(one)
     assert tickets.read(tickets.path(one)).right is None
+
+
+def test_the_bridge_on_which_a_tap_was_right_first_stays_in_its_ticket(monkeypatch):
+    """Until repair has put the tap back on a bridge of the same name that is another: it says so itself."""
+    indices = {"br0": 7}
+    monkeypatch.setattr(tickets.sysfs, "ifindex", indices.__getitem__)
+    one = ticket()
+    tickets.write(one)
+    assert tickets.read(tickets.path(one)).bridge_index == 0
+    tickets.mark_right(one, "vnet3", 5)
+    one = tickets.read(tickets.path(one))
+    assert (one.right, one.bridge_index) == (("vnet3", 5), 7)
+    indices["br0"] = 9
+    tickets.mark_right(one, "vnet3", 6)
+    one = tickets.read(tickets.path(one))
+    assert (one.right, one.bridge_index) == (("vnet3", 6), 7)
+    tickets.write(one)  # as after a restart of libvirtd
+    one = tickets.read(tickets.path(one))
+    assert (one.right, one.bridge_index) == (None, 7)
+    tickets.mark_bridge(one)
+    assert tickets.read(tickets.path(one)).bridge_index == 9
 
 
 @pytest.mark.parametrize(

@@ -421,6 +421,7 @@ def hooks(tmp_path, monkeypatch):
     monkeypatch.setattr(installation, "HOOKS", tmp_path)
     monkeypatch.setattr(installation, "PROC", tmp_path / "no-proc")
     monkeypatch.setattr(installation, "OFF", str(tmp_path / "off"))
+    monkeypatch.setattr(installation, "SYSTEMD", tmp_path / "no-systemd")
     (tmp_path / "lib").mkdir()
     for hook in ("network", "qemu", "lxc"):
         (tmp_path / hook).write_text(f"from libvirt_hooks.{hook} import main\n")
@@ -500,6 +501,33 @@ def test_a_daemon_that_started_before_a_hook_may_not_know_it(hooks, monkeypatch)
 
     assert [(one.code, one.command) for one in found] == [("hook-newer-than-daemon", "systemctl restart libvirtd")] * 3
     assert found[0].line.endswith(" started, which may not know it: systemctl restart libvirtd")
+
+
+@pytest.mark.parametrize(
+    ("enabled", "active", "is_found"),
+    [
+        (True, False, True),  # it has failed, or nobody has started it
+        (True, True, False),
+        (False, False, False),  # who does not want it
+        (False, True, False),  # started by hand
+    ],
+)
+def test_a_watch_that_is_enabled_and_does_not_run_is_found(hooks, monkeypatch, enabled, active, is_found):
+    """There is no systemd in the lab: systemctl is a program that answers as its does, by its exit status."""
+    systemctl = hooks / "bin/systemctl"
+    systemctl.parent.mkdir()
+    answers = {"is-enabled": enabled, "is-active": active}
+    cases = "".join(f'"-q {word} libvirt-vlan-watch") exit {int(not yes)};;' for word, yes in answers.items())
+    systemctl.write_text(f'#!/bin/sh\ncase "$*" in {cases} esac\nexit 9\n')
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{systemctl.parent}:{os.environ['PATH']}")
+    assert installation.problems() == []  # without systemd
+    monkeypatch.setattr(installation, "SYSTEMD", hooks)
+
+    found = installation.problems()
+
+    assert [one.code for one in found] == (["watch-not-running"] if is_found else [])
+    assert all(one.line.endswith("enabled and does not run: systemctl start libvirt-vlan-watch") for one in found)
 
 
 # The command line and the man page say the same

@@ -13,7 +13,7 @@ from functools import partial
 
 from .. import VERSION, HookError, hook, log, taps, tickets
 from ..vlans import checked_vid, to_text
-from . import graph, installation, monitoring, repair, textfile, verdicts, vlan_table
+from . import graph, installation, monitoring, repair, textfile, verdicts, vlan_table, watch
 from .inventory import NicState, bridges, planned_nics, planned_nics_of_all, running_nics
 from .table import to_json, to_table
 
@@ -47,6 +47,10 @@ def parser() -> argparse.ArgumentParser:
     vlans.add_argument("--json", action="store_true", help="print JSON, for programs")
     vlans.add_argument("vid", nargs="*", metavar="VID", help="a VLAN's number (default: all that are in use)")
     verbs.add_parser("map", help="print the VLANs of this host as a graph, for graphviz: libvirt-vlan map | dot -Tsvg")
+    watching = verbs.add_parser(
+        "watch", help="set the wanted VLANs again whenever somebody changes them, until it is ended"
+    )
+    watching.add_argument("--dry-run", action="store_true", help="print what is wrong and the commands, and type none")
     verbs.add_parser("off", help="switch the hooks off, until libvirt-vlan on or the next boot")
     verbs.add_parser("on", help="switch the hooks on again, and print what libvirt-vlan sync would type")
     return top
@@ -164,6 +168,11 @@ def _set_vlans(nic: NicState, dry_run: bool) -> None:
     taps.when_unlocked(ticket, lambda: repair.make_right(ticket, nic.tap, repair.print_and_type))
 
 
+def _watch(options: argparse.Namespace) -> int:
+    watch.watch(options.dry_run)
+    return NO_PROBLEM
+
+
 def _plan(options: argparse.Namespace) -> int:
     nics = planned_nics(options.vm)
     for nic in nics:
@@ -192,7 +201,8 @@ def _map(_: argparse.Namespace) -> int:
 
 
 _VERBS = {
-    "show": _show, "check": _check, "sync": _sync, "plan": _plan, "vlans": _vlans, "map": _map, "off": _off, "on": _on,
+    "show": _show, "check": _check, "sync": _sync, "plan": _plan, "vlans": _vlans, "map": _map, "watch": _watch,
+    "off": _off, "on": _on,
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ Problem = Literal[
     "hook-not-executable",
     "hook-newer-than-daemon",
     "writable-by-others",
+    "watch-not-running",
 ]
 Note = Literal["waits-for-restart", "in-default-vlan", "no-uplink"]
 PROBLEMS: tuple[str, ...] = get_args(Problem)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+import subprocess
 import time
 from pathlib import Path
 
@@ -23,6 +24,7 @@ DAEMONS = {
     "qemu": ("virtqemud", "libvirtd"),
     "lxc": ("virtlxcd", "libvirtd"),
 }
+SYSTEMD, WATCH = Path("/run/systemd/system"), "libvirt-vlan-watch"  # the directory is there where systemd runs
 
 
 def problems() -> list[Finding]:
@@ -43,7 +45,18 @@ def problems() -> list[Finding]:
         if directory.is_dir():
             for file in sorted([directory, *directory.rglob("*")]):
                 found += _of_owner(file)
+    if SYSTEMD.is_dir() and _systemctl("is-enabled", WATCH) and not _systemctl("is-active", WATCH):
+        found.append(Finding("watch-not-running", f"{WATCH} is enabled and does not run", f"systemctl start {WATCH}"))
     return found
+
+
+def _systemctl(question: str, unit: str) -> bool:
+    """Given is-enabled or is-active and a unit, return whether systemctl says so."""
+    try:
+        done = subprocess.run(["systemctl", "-q", question, unit], stderr=subprocess.DEVNULL, check=False, timeout=10)  # noqa: S603, S607 # fixed words
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def has_lxc_driver() -> bool:

@@ -32,6 +32,9 @@ def make_right(ticket: Ticket, tap: str, type_commands: Type) -> None:
     The caller holds the tap's lock. Raises HookError if that fails.
     """
     before, after = ([], []) if sysfs.master(tap) == ticket.bridge else _put_back(tap, ticket.bridge)
+    anew = ticket.bridge_index and ticket.bridge_index != sysfs.ifindex(ticket.bridge)
+    if anew and not before and not sysfs.is_up(tap):  # somebody was killed half way
+        after = [_link(tap, "up")]
     subject = tickets.subject(ticket, tap)
     if before:
         type_commands(before, subject)
@@ -39,17 +42,21 @@ def make_right(ticket: Ticket, tap: str, type_commands: Type) -> None:
         set_vlans(ticket, tap, None, type_commands)
     except HookError:
         if before:  # the next attempt then sets the tap up: it does so only with a tap that it puts back
-            type_commands([["ip", "link", "set", "dev", tap, "nomaster"]], subject)
+            type_commands([_link(tap, "nomaster")], subject)
         raise
     if after:
         type_commands(after, subject)
+    tickets.mark_bridge(ticket)
 
 
 def print_and_type(commands: list[list[str]], subject: str) -> list[object]:
     """Given commands and what their log lines begin with, print those that change something; do as type_commands()."""
     for command in commands:
         if not bridge.is_read(command):
-            print(shlex.join(command), flush=True)
+            try:
+                print(shlex.join(command), flush=True)
+            except OSError:  # the reader closed the pipe; what is half done is done first
+                pass
     return bridge.type_commands(commands, subject)
 
 
@@ -63,5 +70,8 @@ def _put_back(tap: str, bridge_name: str) -> tuple[list[list[str]], list[list[st
     if sysfs.master(tap) or not sysfs.ifindex(tap):
         where = f"is on {sysfs.master(tap)}" if sysfs.master(tap) else "does not exist"
         raise HookError(f"{tap} {where}, and belongs on {bridge_name}: restart the VM if that is not meant")
-    link = ["ip", "link", "set", "dev", tap]
-    return [[*link, "down"], [*link, "master", bridge_name]], [[*link, "up"]]
+    return [_link(tap, "down"), _link(tap, "master", bridge_name)], [_link(tap, "up")]
+
+
+def _link(tap: str, *words: str) -> list[str]:
+    return ["ip", "link", "set", "dev", tap, *words]

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""`bridge -o monitor link`: of which interfaces the kernel has just said something.
+
+The lines are read in chunks from a pipe: `sh` would call a function for each line, and look for new ones ten times a
+second. They have no JSON, and netlink can lose events.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import threading
+
+import sh
+
+COMMAND = ["bridge", "-o", "monitor", "link"]
+PR_SET_PDEATHSIG = 1  # source: linux/prctl.h
+# "3: vnet0: <BROADCAST,…", "Deleted 4: veth0@eth0: <BROADCAST,…"; no interface's name has a colon or a space
+LINE = re.compile(rb"(?:Deleted )?(\d+): ([^ :]+): ")
+
+
+def start() -> int:
+    """Start it, and return a descriptor from which its lines can be read, until it has ended."""
+    reader, writer = os.pipe()
+    threading.Thread(target=_run, args=(writer,), daemon=True).start()
+    return reader
+
+
+def interfaces(lines: bytes) -> tuple[dict[int, str], str]:
+    """Given whole lines, return the names of the interfaces in them by index, and the last line that is of none.
+
+    Such a line says that events were lost, or why `bridge` ends.
+    """
+    names, other = {}, ""
+    for line in lines.splitlines():
+        found = LINE.match(line)
+        if found:
+            names[int(found[1])] = found[2].decode(errors="replace")
+        elif line.strip():
+            other = line.decode(errors="replace").strip()
+    return names, other
+
+
+def _run(writer: int) -> None:
+    """Run it until it ends. Its parent is this thread, which waits for it: not even SIGKILL leaves it behind."""
+    libc, watch = ctypes.CDLL(None), os.getpid()
+
+    def end_with_watch() -> None:
+        # setpriv --pdeathsig does not ask whether its parent has died before
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != watch:
+            os._exit(1)
+
+    with open(writer, "wb", buffering=0) as file, open(os.devnull, "rb") as nothing:
+        try:
+            program = sh.Command(COMMAND[0]).bake(_in=nothing, _out=file, _err=file, _tty_out=False)
+            environment = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
+            program(*COMMAND[1:], _env=environment, _preexec_fn=end_with_watch)
+        except sh.CommandNotFound:
+            file.write(b"bridge is not installed: install iproute2\n")
+        except sh.ErrorReturnCode:  # why, it has said itself
+            pass
+        except (sh.ForkException, OSError, RuntimeError, ValueError) as error:
+            file.write(f"cannot be run: {error}".splitlines()[-1].encode() + b"\n")

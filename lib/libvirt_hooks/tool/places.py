@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""Which interfaces have tickets, so that a thousand others cost next to nothing.
+
+An interface is known by its index: a name can come back as another's, an index cannot.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .. import interfaces, sysfs, tickets
+from ..tickets import Ticket
+
+SEARCH_SECONDS = 1  # between two searches for taps that are not there yet
+SETTLED_SECONDS = 1  # a directory that changes twice within so short a time can keep its time
+
+Nic = tuple[str, str]  # the bridge and the NIC's key, as in tickets.key(); without a key the bridge itself
+
+
+class Places:
+    """The taps of the tickets, by their indices, as far as they are known."""
+
+    def __init__(self) -> None:
+        """Know none."""
+        self.search_due = 0.0  # time.monotonic(), 0: there is nothing to search for
+        self._nics: dict[int, Nic] = {}
+        self._indices: dict[Nic, int] = {}  # the same, the other way round
+        self._strangers: set[int] = set()  # indices of interfaces that have no ticket
+        self._bridges: dict[str, tuple[int, bool]] = {}  # index, and whether it filters VLANs
+        self._files: dict[str, set[str]] = {}  # the names of the tickets by their NICs' keys
+        self._changed = 0  # when the directory of the tickets changed; 0: that was too short ago to tell
+        self._searched = 0.0
+
+    def start_anew(self, bridges: set[str]) -> None:
+        """Forget what is known, but for these bridges."""
+        self._nics.clear()
+        self._indices.clear()
+        self._strangers.clear()
+        self._bridges = {name: _state(name) for name in bridges}
+        self._changed = 0
+        self._read_files()
+
+    def add(self, nic: Nic, tap: str) -> None:
+        """Note that this is the NIC's tap."""
+        self.remove(nic)
+        index = sysfs.ifindex(tap)
+        self._nics[index], self._indices[nic] = nic, index
+        self._bridges.setdefault(nic[0], _state(nic[0]))
+
+    def remove(self, nic: Nic) -> None:
+        """Note that the NIC has no tap."""
+        self._nics.pop(self._indices.pop(nic, 0), None)
+
+    def filters(self, bridge: str) -> bool:
+        """Given a bridge that has tickets, return whether it filtered VLANs when that was last read."""
+        return self._bridges[bridge][1]
+
+    def concerned(self, names: dict[int, str], now: float) -> set[Nic]:
+        """Given the names by index of interfaces of which the kernel has said something, return their NICs."""
+        self._read_files()
+        found, unknown = set(), set()
+        for index, name in names.items():
+            if index in self._nics:
+                found.add(self._nics[index])
+            elif index not in self._strangers:
+                bridge = next((known for known in (name, name.rpartition("@")[0]) if known in self._bridges), "")
+                if bridge:
+                    found |= self._of_changed_bridge(bridge)
+                else:
+                    unknown.add(index)
+        if unknown and self._unplaced():
+            self.search_due = max(now, self._searched + SEARCH_SECONDS)
+        else:
+            self._strangers |= unknown
+        return found
+
+    def search(self, now: float) -> set[Nic]:
+        """Return the NICs that have tickets and no known taps."""
+        self._searched, self.search_due = now, 0.0
+        return {nic for its_key in self._unplaced() for nic in tickets.by_nic(its_key)}
+
+    def _unplaced(self) -> set[str]:
+        return self._files.keys() - {its_key for _, its_key in self._indices}
+
+    def _of_changed_bridge(self, name: str) -> set[Nic]:
+        """Given a bridge, return its NICs, and itself, if it was made anew, or filters VLANs unlike before."""
+        state = _state(name)
+        if state == self._bridges[name]:
+            return set()
+        self._bridges[name] = state
+        return {(name, ""), *(nic for nic in self._indices if nic[0] == name)}
+
+    def _read_files(self) -> None:
+        """Read the names of the tickets if they have changed, and forget the taps of those that have."""
+        try:
+            changed = os.stat(tickets.DIRECTORY).st_mtime_ns
+            if changed == self._changed:
+                return
+            names = os.listdir(tickets.DIRECTORY)
+        except OSError:
+            changed, names = 0, []
+        self._changed = changed if time.time() - changed / 1e9 > SETTLED_SECONDS else 0
+        files: dict[str, set[str]] = {}
+        for name in names:
+            its_key, dot, rest = name.partition(".")
+            if dot and not rest.endswith(".new"):
+                files.setdefault(its_key, set()).add(rest)
+        if files == self._files:
+            return
+        for nic in list(self._indices):
+            if files.get(nic[1]) != self._files.get(nic[1]):
+                self.remove(nic)
+        self._files, self._searched = files, 0.0
+        self._strangers.clear()
+
+
+def tap_of(ticket: Ticket) -> str:
+    """Given a ticket that counts, return its tap, on its bridge or on none, "" if it is not there.
+
+    Raises HookError if two interfaces could be the tap. The ticket can be an earlier tap's, because libvirt calls no
+    hook when a VM ends without a port.
+    """
+    if ticket.right:
+        name, index = ticket.right
+        return name if sysfs.ifindex(name) == index else ""
+    if ticket.released or not tickets.is_granted(ticket):
+        return ""
+    return interfaces.on_bridge(ticket) or interfaces.anywhere(ticket)
+
+
+def is_made_anew(ticket: Ticket) -> bool:
+    """Given a ticket, return whether its bridge is not the one any more on which its tap was right."""
+    return bool(ticket.bridge_index) and ticket.bridge_index != sysfs.ifindex(ticket.bridge)
+
+
+def _state(bridge: str) -> tuple[int, bool]:
+    return sysfs.ifindex(bridge), sysfs.bridge(bridge).vlan_filtering

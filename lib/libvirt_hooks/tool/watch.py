@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: MIT
+"""Keeping the taps of running VMs right at every moment, not only when libvirt calls the hooks.
+
+Nothing is decided here: the tickets say which VLANs are wanted, repair.make_right() is what `sync` does, too, and
+`bridge monitor` says when to look. Neither virsh nor libvirtd is needed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import shlex
+import signal
+import time
+
+from .. import HookError, bridge, hook, log, sysfs, taps, tickets
+from ..tickets import Ticket
+from ..vlans import Vlans, from_bridge, to_text
+from ..wanted import check_bridge
+from . import monitor, repair
+from .patience import FAULT_SECONDS, MINUTE, Memory, next_look, note_fault, note_repair, note_right
+from .places import Nic, Places, is_made_anew, tap_of
+
+ALL_SECONDS = 60  # netlink can lose events
+LOCKED_SECONDS = 0.25  # a hook process that types holds the lock for some milliseconds
+CHUNK_BYTES = 1 << 16  # as much as a pipe holds
+
+
+def watch(dry_run: bool) -> None:
+    """Make taps right until SIGTERM, SIGINT or SIGHUP. In a dry run, only say what is wrong and what to type.
+
+    Raises HookError if another watch runs on this host.
+    """
+    lock = None if dry_run else _take_lock()
+    ended, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)  # `ended` can be read then, and is once nothing is half done
+    try:
+        _Watch(dry_run).run(ended)
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+class _Watch:
+    """The loop, and when to look at which NIC. All times are time.monotonic()'s, in seconds."""
+
+    def __init__(self, dry_run: bool) -> None:
+        self.dry_run = dry_run
+        self.places = Places()
+        self.memories: dict[Nic, Memory] = {}
+        self.due: dict[Nic, float] = {}
+        self.all_due = 0.0
+        self.off = False
+        self.trouble = ""
+        self.unheard = False  # nobody reads what is printed
+
+    def run(self, ended: int) -> None:
+        """Look at what is due, until there is something to read from this descriptor."""
+        events, started, pause = monitor.start(), time.monotonic(), 1.0
+        self.all_due = started + 1  # at once, and again once it follows
+        self.look_at_all(started)
+        start_due, rest, why = 0.0, b"", ""
+        while not self.unheard:
+            search_due = self.places.search_due
+            wake_up = min([self.all_due, search_due or self.all_due, start_due or self.all_due, *self.due.values()])
+            files = [ended] if start_due else [ended, events]
+            readable = select.select(files, [], [], max(0.0, wake_up - time.monotonic()))[0]
+            now = time.monotonic()
+            if ended in readable:
+                return
+            if events in readable and not start_due:
+                chunk = os.read(events, CHUNK_BYTES)
+                lines, newline, rest = (rest + chunk).rpartition(b"\n")
+                names, other = monitor.interfaces(lines + newline)
+                self.note(names, now)
+                if other:  # it has lost events, or says why it ends
+                    why, self.all_due = other, min(self.all_due, now + 1)
+                if not chunk:
+                    os.close(events)
+                    self.say(f"{shlex.join(monitor.COMMAND)} has ended ({why or 'killed'}) and is started again")
+                    pause = 1.0 if now - started > MINUTE else min(2 * pause, MINUTE)
+                    start_due, rest, why = now + pause, b"", ""
+            if start_due and now >= start_due:
+                events, started, start_due = monitor.start(), now, 0.0
+                self.all_due = min(self.all_due, now + 1)
+            self.look_at_what_is_due(now)
+
+    def note(self, names: dict[int, str], now: float) -> None:
+        """Given the names by index of interfaces of which the kernel has said something, have their NICs looked at."""
+        for nic in self.places.concerned(names, now):
+            self.hurry(nic, now)
+
+    def hurry(self, nic: Nic, now: float) -> None:
+        """Have a NIC looked at now, or once its pause is over."""
+        self.due[nic] = max(now, self.memory(nic).paused_until)
+
+    def memory(self, nic: Nic) -> Memory:
+        return self.memories.setdefault(nic, Memory())
+
+    def look_at_what_is_due(self, now: float) -> None:
+        """Look at one NIC at most, so that the watch can be ended before the next."""
+        if os.path.exists(hook.OFF) != self.off:
+            self.off = not self.off
+            self.all_due = now
+            self.say(f"the hooks are switched {'off: nothing is repaired until libvirt-vlan on' if self.off else 'on'}")
+        if now >= self.all_due:
+            self.all_due = now + ALL_SECONDS
+            self.look_at_all(now)
+        elif self.places.search_due and now >= self.places.search_due:
+            for nic in self.places.search(now):
+                self.hurry(nic, now)
+        elif self.due:
+            nic = min(self.due, key=lambda nic: self.due[nic])
+            if now >= self.due[nic]:
+                del self.due[nic]
+                self.look(nic, now)
+
+    def look_at_all(self, now: float) -> None:
+        """Read all tickets and the VLANs of all taps, and have those NICs looked at that are not right."""
+        known = tickets.by_nic()
+        self.places.start_anew({nic[0] for nic in known})
+        self.memories = {nic: memory for nic, memory in self.memories.items() if nic in known or not nic[1]}
+        try:
+            current = bridge.vlans_of_all()
+        except HookError as error:
+            if str(error) != self.trouble:
+                self.say(str(error))
+            self.trouble = str(error)
+            return
+        self.trouble = ""
+        for nic, its_tickets in known.items():
+            ticket = tickets.counting(its_tickets, time.monotonic())
+            if ticket is None:
+                continue
+            memory = self.memory(nic)
+            try:
+                tap = tap_of(ticket)
+            except HookError:  # is said then
+                self.hurry(nic, now)
+                continue
+            if tap:
+                self.places.add(nic, tap)
+            if not tap or ticket.vlans is None:
+                continue
+            is_right = sysfs.master(tap) == nic[0] and current.get(tap, {}) == ticket.vlans
+            if not is_right or memory.fault or is_made_anew(ticket) or not self.places.filters(nic[0]):
+                self.hurry(nic, now)
+            elif not ticket.bridge_index and not self.dry_run:
+                tickets.mark_bridge(ticket)
+
+    def look(self, nic: Nic, now: float) -> None:
+        """Look at a NIC's tap or at a bridge, and make right what is to be."""
+        name, its_key = nic
+        if self.off:
+            return
+        if not its_key:
+            self.look_at_bridge(name, now)
+            return
+        subject = ""
+        try:
+            with taps.lock(its_key):
+                known = tickets.by_nic(its_key).get(nic, [])
+                ticket = tickets.counting(known if self.dry_run else _without_forgotten(known), now)
+                tap = tap_of(ticket) if ticket else ""
+                if ticket is None or not tap:
+                    self.places.remove(nic)
+                    return
+                self.places.add(nic, tap)
+                if ticket.vlans is None or self.has_fault(name, now):
+                    return
+                subject = tickets.subject(ticket, tap)
+                if sysfs.master(tap) != name:
+                    _check_made_anew(ticket, tap)
+                if self.dry_run:
+                    self.say_what_to_type(nic, ticket, tap, now)
+                else:
+                    self.make_right(nic, ticket, tap)
+                    self.note_fault(nic, "", "", now)
+        except BlockingIOError:
+            self.due[nic] = now + LOCKED_SECONDS
+        except (HookError, OSError) as error:
+            self.note_fault(nic, subject, str(error), now)
+
+    def look_at_bridge(self, name: str, now: float) -> None:
+        """Look at a bridge that keeps taps out of their VLANs; once it does not any more, at its taps."""
+        its_nics = [nic for nic in self.memories if nic[0] == name and nic[1]]
+        if not its_nics:
+            self.memories.pop((name, ""), None)
+        elif not self.has_fault(name, now):
+            for nic in its_nics:
+                self.hurry(nic, now)
+
+    def has_fault(self, name: str, now: float) -> bool:
+        """Return whether a bridge keeps taps out of their VLANs; say so once, and look at the bridge again."""
+        fault = ""
+        try:
+            check_bridge(sysfs.bridge(name))
+        except HookError as error:
+            fault = str(error)
+        self.note_fault((name, ""), "", fault, now)
+        if fault:
+            self.due[name, ""] = now + FAULT_SECONDS  # a bridge that is down changes without an event
+        return bool(fault)
+
+    def make_right(self, nic: Nic, ticket: Ticket, tap: str) -> None:
+        """Make a tap right, and say why before the first command that changes something."""
+        memory = self.memory(nic)
+        current: Vlans | None = None
+        said = False
+
+        def say_and_type(commands: list[list[str]], subject: str) -> list[object]:
+            nonlocal current, said
+            if not said and not all(bridge.is_read(command) for command in commands):
+                said = True
+                self.say(f"{_reason(ticket, tap, current)}{note_repair(memory, time.monotonic())}")
+                if memory.paused_until > time.monotonic():
+                    self.due[nic] = memory.paused_until
+            answers = repair.print_and_type(commands, subject)
+            if answers:
+                current = from_bridge(answers[-1])
+            return answers
+
+        repair.make_right(ticket, tap, say_and_type)
+        if not said:
+            note_right(memory, time.monotonic())
+
+    def say_what_to_type(self, nic: Nic, ticket: Ticket, tap: str, now: float) -> None:
+        """Say what is wrong with a tap, once, and print what would be typed."""
+        current = None
+        if sysfs.master(tap) == ticket.bridge:
+            current = from_bridge(bridge.type_commands([bridge.vlan_show(tap)], "")[0])
+        assert ticket.vlans is not None
+        typed = [shlex.join(command) for command in repair.planned(tap, ticket.bridge, current, ticket.vlans)]
+        self.note_fault(nic, "", "\n".join([_reason(ticket, tap, current), *typed]) if typed else "", now)
+
+    def note_fault(self, nic: Nic, subject: str, sentence: str, now: float) -> None:
+        """Say once, if it lasts, why nothing can be done for a NIC or a bridge; "": there is no fault."""
+        memory = self.memory(nic)
+        if note_fault(memory, sentence, now):
+            self.say(f"{subject}: {sentence}" if subject else sentence)
+        again = next_look(memory, now)
+        if again:
+            self.due[nic] = again
+
+    def say(self, text: str) -> None:
+        """Print and log these lines; in a dry run only print them."""
+        for line in text.split("\n"):
+            if not self.dry_run:
+                log.warning(line)
+            try:
+                print(log.one_line(line), flush=True)
+            except OSError:  # nobody reads it any more; what is half done is done first
+                self.unheard = True
+
+
+def _take_lock() -> int:
+    """Return a descriptor that keeps other watches away; the kernel closes it when this process dies."""
+    try:
+        os.makedirs(tickets.DIRECTORY, mode=0o700, exist_ok=True)
+        descriptor = os.open(tickets.DIRECTORY, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise HookError("another libvirt-vlan watch runs on this host: leave the work to it, or end it") from error
+    except OSError as error:
+        raise HookError(f"cannot lock {tickets.DIRECTORY}: {error.strerror}: fix that and try again") from error
+    return descriptor
+
+
+def _without_forgotten(known: list[Ticket]) -> list[Ticket]:
+    """Given the tickets of a tap, whose lock is held, return them as a hook's own process does, once it has watched."""
+    watched = all(time.monotonic() - ticket.created > taps.WATCH_SECONDS for ticket in known)
+    return tickets.without_forgotten(known) if watched else known
+
+
+def _check_made_anew(ticket: Ticket, tap: str) -> None:
+    """Given a ticket whose tap is not on its bridge, raise HookError if it is on none and the bridge is the same."""
+    if not sysfs.master(tap) and not is_made_anew(ticket):
+        raise HookError(
+            f"somebody has taken {tap} off {ticket.bridge}, and it stays off: libvirt-vlan sync "
+            f"{shlex.quote(ticket.vm)} puts it back"
+        )
+
+
+def _reason(ticket: Ticket, tap: str, current: Vlans | None) -> str:
+    """Given a ticket, its tap and the tap's current VLANs (None: it is on no bridge), return what is wrong."""
+    assert ticket.vlans is not None
+    if current is None:
+        why = f"is not on {ticket.bridge}, which was made anew"
+    elif current == ticket.vlans:
+        why = f"is down since it was put back on {ticket.bridge}"
+    else:
+        why = f"has {to_text(current)} instead of {to_text(ticket.vlans)} on {ticket.bridge}"
+    return f"{tickets.subject(ticket, tap)}: {why}"

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""watch's pure parts: lines of `bridge monitor` to interfaces, and when to say something and look again."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from libvirt_hooks.tool.monitor import interfaces
+from libvirt_hooks.tool.patience import Memory, next_look, note_fault, note_repair, note_right
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+UNITS = sorted((REPOSITORY / "systemd").iterdir())
+EXPOSURE_MAX = 20  # tenths of a point: root, netlink and the host's network are most of it
+UP = b"<BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 "
+
+
+@pytest.mark.parametrize(
+    ("lines", "names", "other"),
+    [
+        (b"3: vnet0: " + UP + b"master br0 state disabled priority 32 cost 100 \n", {3: "vnet0"}, ""),
+        (b"Deleted 3: vnet0: " + UP + b"master br0 \n", {3: "vnet0"}, ""),  # it left, or was removed
+        (b"6: a@b@c;$d: " + UP + b"\n", {6: "a@b@c;$d"}, ""),  # a veth, behind the last @ its other end
+        (b"3: vnet0: " + UP + b"\n3: vnet0: " + UP + b"\n9: br0: " + UP + b"\n", {3: "vnet0", 9: "br0"}, ""),
+        (b"netlink receive error No buffer space available (105)\n3: vnet0: " + UP + b"\n", {3: "vnet0"},
+         "netlink receive error No buffer space available (105)"),  # events were lost
+        (b"3: \xff: " + UP + b"\n", {3: "\ufffd"}, ""),  # a name is no text
+        (b"\n", {}, ""),
+        (b"", {}, ""),
+    ],
+)  # fmt: skip
+def test_the_interfaces_in_the_monitors_lines(lines, names, other):
+    assert interfaces(lines) == (names, other)
+
+
+def test_a_fault_is_said_once_and_only_if_it_lasts():
+    memory = Memory()
+    assert (note_fault(memory, "gone", 100), next_look(memory, 100)) == (False, 102)
+    assert note_fault(memory, "gone", 101) is False
+    assert (note_fault(memory, "gone", 102), next_look(memory, 102)) == (True, 0)
+    assert note_fault(memory, "gone", 200) is False
+    assert note_fault(memory, "", 201) is False
+    assert note_fault(memory, "gone", 202) is False  # it begins anew
+    assert note_fault(memory, "", 203) is False
+    assert (memory.fault, next_look(memory, 203)) == ("", 0)
+
+
+def test_a_repair_that_fails_is_tried_again():
+    memory = Memory()
+    note_repair(memory, 100)
+    note_fault(memory, "bridge: exit 2", 100)
+    assert note_fault(memory, "bridge: exit 2", 102) is True
+    assert next_look(memory, 102) == 103
+
+
+def test_three_repairs_within_a_minute_are_followed_by_pauses_that_grow():
+    memory, said, now = Memory(), [], 100.0
+    for _ in range(10):
+        said.append(note_repair(memory, now).rpartition(" is in ")[2])
+        now = max(memory.paused_until, now + 0.1)
+    assert said == ["", "", "4 s", "8 s", "16 s", "32 s", "60 s", "60 s", "60 s", "60 s"]
+
+
+def test_after_a_minute_of_peace_all_begins_anew():
+    memory = Memory()
+    for now in (100, 101, 102):
+        said = note_repair(memory, now)
+    assert said.startswith(", 3 times by now: ")
+    note_right(memory, 106)
+    assert memory.pause == 4
+    note_right(memory, 163)
+    assert memory.pause == 0
+    assert note_repair(memory, 164) == ""
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze on this machine")
+def test_systemd_finds_nothing_wrong_with_the_unit(unit, tmp_path):
+    copies = [tmp_path / other.name for other in UNITS]
+    for other, copy in zip(UNITS, copies):
+        # what it starts is not installed on this machine, and neither is its man page
+        text = other.read_text().replace("/usr/local/sbin/libvirt-vlan", "/bin/true")
+        copy.write_text("".join(line for line in text.splitlines(True) if not line.startswith("Documentation=man:")))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", tmp_path / unit.name], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    if unit.suffix == ".service":
+        offline = ["systemd-analyze", "security", "--offline=yes", f"--threshold={EXPOSURE_MAX}", tmp_path / unit.name]
+        done = subprocess.run(offline, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
