@@ -31,7 +31,7 @@ def release(tmp_path):
 
     def install(number):
         checkout = tmp_path / str(number)
-        for part in ("hooks", "lib", "sbin", "man"):
+        for part in ("hooks", "lib", "sbin", "man", "systemd"):
             shutil.copytree(REPOSITORY / part, checkout / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(REPOSITORY / "Makefile", checkout)
         for module in checkout.glob("lib/libvirt_hooks/**/*.py"):
