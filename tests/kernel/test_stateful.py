@@ -14,11 +14,14 @@ Libvirt below is a model of libvirtd that calls the real hooks, in the orders in
   running NICs that it has forgotten
 * its notes: a port's file comes after port-created has returned, and goes after port-deleted has; a VM's when QEMU runs
 
+libvirt-vlan watch can run, be ended and be killed meanwhile; then it makes right what somebody has wiped.
+
 HYPOTHESIS_EXAMPLES=N and HYPOTHESIS_SEED=N look for longer, and elsewhere.
 """
 
 import fcntl
 import os
+import signal
 import time
 
 import hypothesis
@@ -35,6 +38,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from iproute import ACCESS, eventually, ip, vlans
+from iproute import bridge as bridge_command
 from ready import Ready
 
 EXAMPLES, STEPS = int(os.environ.get("HYPOTHESIS_EXAMPLES", "6")), 12
@@ -83,6 +87,8 @@ class Libvirt(RuleBasedStateMachine):
         self.ports = {}  # what libvirt has noted of its network's ports: uuid -> NIC, portgroup
         self.numbers = {"port": 0, "tap": 0}
         self.disturbed = set()  # NICs whose ports can be as they should not be until libvirt speaks of them again
+        self.wiped = set()  # NICs whose VLANs somebody has changed: only watch makes them right before libvirt speaks
+        self.watch = 0  # its process id
         self.untold = set()  # the addresses of NICs that went without a port-deleted
 
     # What an operator does
@@ -180,6 +186,7 @@ class Libvirt(RuleBasedStateMachine):
             self.port_created(nic, group, uuid)
             if nic.uuid == uuid:
                 self.disturbed.discard(nic)
+                self.wiped.discard(nic)
 
     # What goes wrong
 
@@ -199,7 +206,7 @@ class Libvirt(RuleBasedStateMachine):
     @precondition(lambda self: self.nics)
     @rule(data=st.data())
     def a_detached_process_is_killed(self, data):
-        if processes := sorted(self.ready.detached()):
+        if processes := sorted(set(self.ready.detached()) - {self.watch}):
             self.ready.kill(processes[data.draw(st.integers(0, 9)) % len(processes)])
             self.disturbed.update(self.nics)
 
@@ -208,7 +215,26 @@ class Libvirt(RuleBasedStateMachine):
     def somebody_sets_the_default_vlan(self, data):
         nic = data.draw(st.sampled_from(self.nics))
         self.bridge.reattach(nic.tap)
-        self.disturbed.add(nic)
+        self.wiped.add(nic)
+
+    @precondition(lambda self: self.nics)
+    @rule(data=st.data(), vids=st.sampled_from(["46", "1-4094"]))
+    def somebody_wipes(self, data, vids):
+        nic = data.draw(st.sampled_from(self.nics))
+        bridge_command("vlan", "del", "dev", nic.tap, "vid", vids)
+        self.wiped.add(nic)
+
+    @precondition(lambda self: not self.watch)
+    @rule()
+    def watch_runs(self):
+        self.watch = self.ready.watch()
+
+    @precondition(lambda self: self.watch)
+    @rule(how=st.sampled_from([signal.SIGTERM, signal.SIGKILL]))
+    def watch_ends(self, how):
+        os.kill(self.watch, how)
+        eventually(lambda: not os.path.exists(f"/proc/{self.watch}"))
+        self.watch = 0
 
     @precondition(lambda self: self.nics)
     @rule(seconds=st.sampled_from([0.5, GRACE_SECONDS, GRACE_SECONDS + WATCH_SECONDS]))
@@ -241,7 +267,11 @@ class Libvirt(RuleBasedStateMachine):
             self.settle()
             for nic in self.nics:
                 self.no_port_has_a_foreign_vlan()
-                if nic.wanted is not None and nic not in self.disturbed:
+                if nic.wanted is None or nic in self.disturbed or not (self.watch or nic not in self.wiped):
+                    continue
+                if nic.group and self.watch:
+                    eventually(lambda nic=nic: vlans(nic.tap) == nic.wanted)
+                elif nic not in self.wiped:
                     assert vlans(nic.tap) == nic.wanted, (restarted, nic.vm, nic.tap, nic.group)
         self.end(list(self.nics))
         self.settle()
@@ -308,7 +338,7 @@ class Libvirt(RuleBasedStateMachine):
         state_files(self.ports, {vm: [nic.tap for nic in self.nics if nic.vm == vm] for vm in self.running()})
 
     def settle(self):
-        eventually(lambda: not self.ready.detached(), within_seconds=120)
+        eventually(lambda: set(self.ready.detached()) <= {self.watch}, within_seconds=120)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from iproute import bridge as bridge_command
 from ready import Ready
 
 TOOL = REPOSITORY / "sbin/libvirt-vlan"
+AS_THE_SERVICE = ["setpriv", "--bounding-set", "-all,+net_admin", "--no-new-privs"]  # there is no systemd in the lab
 ZEROTIER, DEFAULT = {46: ACCESS}, {1: ACCESS}
 LAB = {10: ACCESS, 20: (), **dict.fromkeys(range(30, 41), ())}
 KILLS = 100
@@ -46,13 +47,16 @@ def processes(*words):
 
 
 class Watch:
-    """`libvirt-vlan watch`, as an operator runs it."""
+    """`libvirt-vlan watch`, with the rights that its service has."""
 
     def __init__(self, output, *options):
         self.output = output
         with open(output, "wb") as file:
             self.process = subprocess.Popen(
-                [TOOL, "watch", *options], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
+                [*AS_THE_SERVICE, TOOL, "watch", *options],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
             )
         eventually(lambda: processes("monitor", "link"))
         time.sleep(2)  # its second look, when it follows
