@@ -9,14 +9,26 @@ definition and starts (seen on 9.0).
 from __future__ import annotations
 
 import os
+import time
 
 from . import HookError, interfaces, statefiles, tickets
 from .hookdata import Port
 
+OLD_SECONDS = 300  # between `prepare` and `start` lies what libvirt does to make a container: seconds
+
 
 def note_start(uuid: str) -> None:
-    """Note that the container of this uuid starts. Raises HookError if that fails."""
+    """Note that the container of this uuid starts. Raises HookError if that fails.
+
+    `start`, or a refused port, ends the note. If libvirt itself gives up a start in between, the next container's start
+    removes the note. libvirt's `release` is no sign: it can come twice, and late (seen on 9.0).
+    """
+    tickets.sweep(OLD_SECONDS)
     try:
+        for name in os.listdir(tickets.DIRECTORY) if os.path.isdir(tickets.DIRECTORY) else []:
+            path = f"{tickets.DIRECTORY}/{name}"
+            if path.startswith(_path("")) and time.time() - os.stat(path).st_mtime > OLD_SECONDS:
+                os.unlink(path)
         os.makedirs(tickets.DIRECTORY, mode=0o700, exist_ok=True)
         os.close(os.open(_path(uuid), os.O_WRONLY | os.O_CREAT, 0o600))
         os.utime(_path(uuid))

@@ -13,7 +13,7 @@ from . import hook
 
 def main(arguments: list[str]) -> int:
     """Given libvirt's arguments (container, operation, sub-operation, extra), do what is due, return exit status."""
-    operations = {"prepare": _prepare, "start": _start, "release": _release}
+    operations = {"prepare": _prepare, "start": _start}
     return hook.run("lxc", arguments, operations, _may_stop, f"container {''.join(arguments[:1])}: ")
 
 
@@ -25,17 +25,12 @@ def _prepare(xml: bytes) -> None:
 
 
 def _start(xml: bytes) -> None:
-    from .join import set_vlans_of
-
-    _release(xml)
-    set_vlans_of(xml)
-
-
-def _release(xml: bytes) -> None:
     from .containers import forget_start
     from .hookdata import parse_identity
+    from .join import set_vlans_of
 
     forget_start(parse_identity(xml).uuid)
+    set_vlans_of(xml)
 
 
 def _may_stop(operation: str, xml: bytes) -> bool:

@@ -33,6 +33,7 @@ def port_created(xml: bytes) -> None:
     try:
         reason = why_left_alone(port, network) or _announce(port, network, tap)
     except HookError as error:
+        containers.forget_start(port.vm_uuid)  # libvirt gives the start up
         raise HookError(f"{tickets.guest(port)}, NIC {port.mac}: {error}") from error
     if reason:
         log.info(f"{log.nic(port.vm, port.mac, tap, shown_group(port, network))}: left alone: {reason}")

@@ -110,7 +110,7 @@ def define_network_anew(xml):
     virsh("net-start", BRIDGE)
 
 
-def test_the_life_of_a_container(container, lists):
+def test_the_life_of_a_container(lists, container):
     xml = container("box", nic(MAC, "zerotier"), nic(MAC2, "lab"), nic(MAC3, "all"), nic(MAC4))
     lxc("define", "/dev/stdin", stdin=xml)
     before = len(LOG.read_text().splitlines()) if LOG.exists() else 0
@@ -129,6 +129,7 @@ def test_the_life_of_a_container(container, lists):
     start_libvirtd()
     eventually(lambda: vlans(veth) == ZEROTIER)
 
+    eventually_settled()
     wipe(veth)
     says = f"box {MAC} {veth} zerotier: has 1 pvid untagged instead of 46 pvid untagged on br0: libvirt-vlan sync box"
     assert says in tool("check")[1]
@@ -159,7 +160,7 @@ def test_the_life_of_a_container(container, lists):
     assert not [line for line in lines if "trying again" in line or "unexpected" in line]
 
 
-def test_what_cannot_work_is_refused_and_leaves_nothing(container, lists):
+def test_what_cannot_work_is_refused_and_leaves_nothing(lists, container):
     xml = container("box", nic(MAC2, "zerotier"), nic(MAC, "typo"))
 
     assert f"container box, NIC {MAC}: network br0 defines no portgroup 'typo'" in lxc(
@@ -178,7 +179,7 @@ def test_the_default_portgroup(container, libvirtd):
         undefine_network()
 
 
-def test_no_frame_of_a_container_leaves_its_vlan(container, lists):
+def test_no_frame_of_a_container_leaves_its_vlan(lists, container):
     xml = container("box", nic(MAC, "zerotier"))
     # without a <filesystem>, the container has the host's
     head, _, rest = xml.partition("<filesystem")
@@ -223,7 +224,7 @@ def no_ticket(request, libvirtd):
         os.replace("/tmp/lxc", HOOKS / "lxc")
 
 
-def test_without_a_ticket_the_container_is_in_its_vlan_all_the_same_or_does_not_start(container, lists, no_ticket):
+def test_without_a_ticket_the_container_is_in_its_vlan_all_the_same_or_does_not_start(lists, container, no_ticket):
     virsh("net-update", BRIDGE, "add", "portgroup", "<portgroup name='dmz-4'/>", "--live")
     lxc("create", "/dev/stdin", stdin=container("box", nic(MAC, "dmz"), nic(MAC2)))
     assert current("box", MAC, MAC2) == [{4: ACCESS}, DEFAULT]
@@ -245,7 +246,7 @@ def no_lxc_hook(libvirtd):
 
 
 def test_without_the_lxc_hook_a_defined_container_does_not_start_and_a_transient_one_is_moved(
-    container, lists, no_lxc_hook
+    lists, container, no_lxc_hook
 ):
     xml = container("box", nic(MAC, "zerotier"))
     lxc("define", "/dev/stdin", stdin=xml)
@@ -258,7 +259,7 @@ def test_without_the_lxc_hook_a_defined_container_does_not_start_and_a_transient
     nothing_left_behind()
 
 
-def test_switched_off_means_off_for_containers(container, lists):
+def test_switched_off_means_off_for_containers(lists, container):
     tool("off")
     try:
         lxc("create", "/dev/stdin", stdin=container("box", nic(MAC, "zerotier")))
