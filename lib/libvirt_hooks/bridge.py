@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import threading
 from functools import cache
 from typing import TextIO
 
@@ -76,16 +77,29 @@ def _run(command: list[str], stdin: str = "") -> str:
             fed.seek(0)
             # Python itself leaves no other descriptor open to a command
             program = sh.Command(command[0]).bake(_in=fed, _out=said, _err=complained, _close_fds=False)
+            environment = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
+            # Without sh's _timeout, which looks ten times a second if the time is up: each command would wait for that.
+            running = program(*command[1:], _bg=True, _bg_exc=False, _env=environment)
+            too_late = threading.Event()
+
+            def kill() -> None:
+                too_late.set()
+                running.kill()
+
+            alarm = threading.Timer(TIMEOUT_SECONDS, kill)
             try:
-                program(*command[1:], _timeout=TIMEOUT_SECONDS, _env={"LC_ALL": "C", "PATH": os.environ["PATH"]})
+                alarm.start()
+                running.wait()
             except sh.ErrorReturnCode as error:
+                if too_late.is_set():
+                    raise HookError(f"{typed}: killed, because it was not done after {TIMEOUT_SECONDS} s") from error
                 words = _read_back(complained).split() or _read_back(said).split()
                 raise HookError(f"{typed}: exit {error.exit_code}: {' '.join(words)}") from error
+            finally:
+                alarm.cancel()
             return _read_back(said)
     except sh.CommandNotFound as error:
         raise HookError(f"{command[0]} is not installed: install iproute2") from error
-    except sh.TimeoutException as error:
-        raise HookError(f"{typed}: killed, because it was not done after {TIMEOUT_SECONDS} s") from error
     except sh.ForkException as error:  # its text has a whole traceback
         raise HookError(f"{typed}: cannot be run: {str(error).strip().splitlines()[-1]}") from error
     except (OSError, RuntimeError, ValueError) as error:  # sh could start no thread, or its child was killed

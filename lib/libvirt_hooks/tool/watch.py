@@ -23,6 +23,7 @@ from .patience import FAULT_SECONDS, MINUTE, Memory, next_look, note_fault, note
 from .places import Nic, Places, is_made_anew, tap_of
 
 ALL_SECONDS = 60  # netlink can lose events
+OTHERS_SECONDS = 0.05  # after events of others only: many of them are then read at once
 LOCKED_SECONDS = 0.25  # a hook process that types holds the lock for some milliseconds
 CHUNK_BYTES = 1 << 16  # as much as a pipe holds
 
@@ -76,7 +77,8 @@ class _Watch:
                 chunk = os.read(events, CHUNK_BYTES)
                 lines, newline, rest = (rest + chunk).rpartition(b"\n")
                 names, other = monitor.interfaces(lines + newline)
-                self.note(names, now)
+                if names and not self.note(names, now):
+                    time.sleep(OTHERS_SECONDS)
                 if other:  # it has lost events, or says why it ends
                     why, self.all_due = other, min(self.all_due, now + 1)
                 if not chunk:
@@ -89,10 +91,15 @@ class _Watch:
                 self.all_due = min(self.all_due, now + 1)
             self.look_at_what_is_due(now)
 
-    def note(self, names: dict[int, str], now: float) -> None:
-        """Given the names by index of interfaces of which the kernel has said something, have their NICs looked at."""
-        for nic in self.places.concerned(names, now):
+    def note(self, names: dict[int, str], now: float) -> bool:
+        """Given the names by index of interfaces of which the kernel has said something, have their NICs looked at.
+
+        Return whether there are any.
+        """
+        concerned = self.places.concerned(names, now)
+        for nic in concerned:
             self.hurry(nic, now)
+        return bool(concerned)
 
     def hurry(self, nic: Nic, now: float) -> None:
         """Have a NIC looked at now, or once its pause is over."""

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+"""Running commands: how long that takes, and what becomes of one that hangs."""
+
+import time
+
+import pytest
+
+from libvirt_hooks import HookError, bridge
+
+
+def test_nobody_waits_for_a_command_that_is_done():
+    """sh's own time limit would make each last a tenth of a second."""
+    durations = []
+    for _ in range(10):
+        began = time.monotonic()
+        bridge._run(["true"])
+        durations.append(time.monotonic() - began)
+
+    assert min(durations) < 0.08
+
+
+def test_a_command_that_hangs_is_killed(monkeypatch):
+    monkeypatch.setattr(bridge, "TIMEOUT_SECONDS", 0.2)
+    began = time.monotonic()
+
+    with pytest.raises(HookError, match=r"sleep 60: killed, because it was not done after 0\.2 s"):
+        bridge._run(["sleep", "60"])
+    assert time.monotonic() - began < 30
+
+
+def test_a_command_that_is_killed_by_somebody_says_so():
+    with pytest.raises(HookError, match=r"exit -9: "):
+        bridge._run(["sh", "-c", "kill -9 $$"])
