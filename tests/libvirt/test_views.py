@@ -70,6 +70,10 @@ def test_table_json_and_graph_say_who_is_in_which_vlan_and_what_is_missing(spoil
     to_mail = [line for line in drawn["edges"] if boxes[line["head"]]["label"].startswith("mail")]
     assert [line["label"] for line in to_mail] == ["should not be in it", "not in it"]
 
+    # what completion asks libvirt, as a user who may only read
+    names = f'. {REPOSITORY}/completion/vms.bash; _libvirt_vlan_running ""; _libvirt_vlan_defined ma'
+    assert sorted(subprocess.check_output(["bash", "-c", names], text=True).split()) == ["mail", "mail", "web"]
+
 
 def test_what_is_no_vid_is_refused(libvirtd):
     assert tool("vlans", "46", "5x") == (2, [], ["libvirt-vlan: '5x' is no VID: a VID is a number from 1 to 4094"])

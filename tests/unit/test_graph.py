@@ -32,13 +32,13 @@ def drawn(dot):
     done = subprocess.run(["dot", "-Tjson"], input=dot, capture_output=True, text=True, check=True, encoding="utf-8")
     assert done.stderr == ""
     shown = json.loads(done.stdout)
-    texts = {thing["_gvid"]: texts_of(thing) for thing in shown["objects"]}
+    texts = {thing["_gvid"]: texts_of(thing) for thing in shown["objects"]}  # [] of what is invisible
     lines = [
         (texts[line["tail"]][0], texts[line["head"]][0], line["color"], line.get("label", ""))
         for line in shown.get("edges", [])
         if line.get("style") != "invis"
     ]
-    red = {texts[thing["_gvid"]][0] for thing in shown["objects"] if thing.get("color") == RED}
+    red = {texts[thing["_gvid"]][0] for thing in shown["objects"] if texts_of(thing) and thing.get("color") == RED}
     return [*texts.values(), texts_of(shown)], lines, red
 
 
@@ -115,6 +115,21 @@ def test_what_is_right_is_not_red():
     assert ["br0", "no uplink: its VLANs stay on this host"] in texts
     assert ["none", "no VLAN"] in texts
     assert ["n"] in texts
+
+
+@pytest.mark.parametrize(("carried", "label"), [(every(0), ""), (access(1), "some of them")])
+def test_an_uplink_that_carries_less_than_a_nic_in_every_vlan_says_so(carried, label):
+    _, lines, _ = drawn(to_dot(named(FIREWALL), [bridge(eth0=carried)], "hv1"))
+
+    assert [line[3] for line in lines if line[:2] == ("eth0", "every VLAN")] == [label]
+
+
+def test_a_bridge_that_is_not_there_is_not_said_to_join_its_vms():
+    gone = replace(bridge(fault="there is no bridge br0", filters_vlans=False), exists=False)
+    texts, lines, red = drawn(to_dot(named(web(None)), [gone], "hv1"))
+
+    assert sorted(texts[:-1]) == [[], ["br0", "there is no bridge br0"], ["web", "vnet0 is not on br0"]]
+    assert (lines, red) == ([], {"br0", "web"})
 
 
 def test_a_nic_on_no_linux_bridge_is_drawn_with_no_line():

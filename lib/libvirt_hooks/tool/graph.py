@@ -16,6 +16,7 @@ from .members import (
     MISSING,
     OTHER_FLAGS,
     SURPLUS,
+    Member,
     VlanUse,
     in_every_vlan,
     is_untagged,
@@ -81,11 +82,8 @@ def _bridge(name: str, bridge: BridgeState, nics: list[NicState], to_vms: ToVms)
         if bridge.uplinks and not uses[0].uplinks:
             lines.append(f"  {name}u0 -> {vlan} [style=invis]")  # keeps it in line with the other VLANs
         for member in uses[0].members:
-            words = ON_A_LINE.get(membership(member))
-            dot = "" if is_untagged(member) or member.current is None else ", arrowhead=dot"
-            wrong = f'color="{RED}", style=bold, label="{words}", fontcolor="{RED}"'
-            to_vms[member.nic.port.vm_uuid].append((vlan, (wrong if words else look) + dot))
-    if not bridge.filters_vlans:
+            to_vms[member.nic.port.vm_uuid].append((vlan, _to_vm(member, look)))
+    if bridge.exists and not bridge.filters_vlans:
         boxes.append(f'    {name}any [label="does not filter VLANs:\\nall VMs reach each other"]')
         lines += [f'  {up} -> {name}any [color="{GREY}"]' for up in ups.values()]
         for nic in here:
@@ -93,13 +91,24 @@ def _bridge(name: str, bridge: BridgeState, nics: list[NicState], to_vms: ToVms)
     every = in_every_vlan(here, [bridge])
     if every:
         boxes.append(f'    {name}every [label="every VLAN"]')
-        lines += [f'  {up} -> {name}every [color="{GREY}"]' for up in ups.values()]
+        for uplink, vlans in bridge.uplinks.items():
+            some = "" if len(vlans) == VID_MAX else ', label="some of them"'
+            lines.append(f'  {ups[uplink]} -> {name}every [color="{GREY}"{some}]')
     for nic in every:
         look = f'color="{GREY}"' if verdict(nic) in (RIGHT, LEFT_ALONE) else f'color="{RED}"'
         to_vms[nic.port.vm_uuid].append((f"{name}every", f"{look}, arrowhead=dot"))
+    if not boxes:
+        boxes.append(f'    {name}none [label="", style=invis]')  # graphviz draws nothing around nothing
     colour = IN_RED if bridge.fault else f'color="{GREY}"'
     start = f"  subgraph cluster_{name} {{\n    label={quoted(about)}\n    graph [{colour}, style=rounded]"
     return [start, *boxes, "  }", *lines]
+
+
+def _to_vm(member: Member, look: str) -> str:
+    """Given a member of a VLAN and the look of that VLAN's lines, return the attributes of the line to the member."""
+    words = ON_A_LINE.get(membership(member))
+    dot = "" if is_untagged(member) or member.current is None else ", arrowhead=dot"
+    return (f'{IN_RED}, style=bold, label="{words}"' if words else look) + dot
 
 
 def _look(number: int) -> str:
