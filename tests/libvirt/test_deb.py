@@ -22,6 +22,7 @@ HOOKS = Path("/etc/libvirt/hooks")
 CONFFILES = [HOOKS / f"{hook.name}.d/50-libvirt-hooks" for hook in sorted((REPOSITORY / "hooks").iterdir())]
 TOOL = "/usr/sbin/libvirt-vlan"
 BACKUPS = Path("/var/backups/libvirt")
+METRICS = Path("/var/lib/prometheus/node-exporter/libvirt-vlan.prom")
 CALLS, MIXTURES = Path("/run/other-calls"), Path("/run/mixtures")
 OTHERS = f'#!/bin/sh\necho "${{0##*/}} $2" >>{CALLS}\n'
 LEFT_ALONE = (REPOSITORY / "tests/data/network-port-created-no-portgroup.xml").read_bytes()
@@ -159,7 +160,10 @@ def test_in_an_upgrade_each_call_runs_one_release(vm, tmp_path):
 
 def test_a_removed_package_stops_no_vm_and_the_log_says_that_it_is_gone(vm):
     assert start(vm) == {46: ACCESS}
+    METRICS.parent.mkdir(parents=True, exist_ok=True)
+    METRICS.touch()
     said = dpkg("-r", "libvirt-hooks")
+    assert not METRICS.exists()
     assert "running VMs keep their VLANs. VMs that start from now on are in the default VLAN of their bridge." in said
     assert vlans(tap_of("web", MAC)) == {46: ACCESS}
     assert not Path("/usr/share/libvirt-hooks").exists()

@@ -68,10 +68,14 @@ def test_what_is_installed_is_the_installers_and_nobody_elses_to_write(tmp_path,
 def test_uninstalling_leaves_everything_as_it_was(tmp_path, hooks):
     (hooks / "daemon").write_text(FOREIGN)
     make("install", tmp_path)
+    metrics = tmp_path / "var/lib/prometheus/node-exporter/libvirt-vlan.prom"
+    metrics.parent.mkdir(parents=True)
+    metrics.touch()
     make("uninstall", tmp_path)
 
     assert below(hooks) == ["daemon"]
     assert [path for path in (tmp_path / "usr").rglob("*") if path.is_file()] == []
+    assert not metrics.exists()
 
 
 def test_another_tools_hook_of_that_name_stays(tmp_path, hooks):
