@@ -23,8 +23,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ANSIBLE = REPOSITORY / "ansible"
-INSTALLED = ("hooks", "lib", "sbin", "man")  # directories of a checkout that the role installs files of
-PLAYBOOKS = ("site.yml",)
+INSTALLED = ("hooks", "lib", "sbin", "man", "systemd")  # directories of a checkout that the role installs files of
+PLAYBOOKS = ("site.yml", "report.yml", "templates")
 CHECKOUT_ONLY = shutil.ignore_patterns("__pycache__", "build.py", "inventory.example", *PLAYBOOKS, "library")
 # source: https://reproducible-builds.org/specs/source-date-epoch/
 EPOCH = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
@@ -41,7 +41,8 @@ def lay_out(tree: Path) -> None:
     shutil.copytree(ANSIBLE / role / "library", tree / "plugins/modules", ignore=CHECKOUT_ONLY)
     (tree / "playbooks").mkdir()
     for name in PLAYBOOKS:
-        shutil.copy(ANSIBLE / name, tree / "playbooks")
+        copy = shutil.copytree if (ANSIBLE / name).is_dir() else shutil.copy
+        copy(ANSIBLE / name, tree / "playbooks" / name)
     for name in INSTALLED:
         shutil.copytree(REPOSITORY / name, tree / role / "files" / name, ignore=CHECKOUT_ONLY)
 

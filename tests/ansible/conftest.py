@@ -25,6 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 HOSTS = {"alpha": "192.0.2.11", "beta": "192.0.2.12"}
 FIRST_PROCESS = {"alpha": "systemd", "beta": "sh"}
 COLLECTIONS = "/run/collections"
+METRICS = "/var/lib/metrics"
 MAC, MAC2 = "52:54:00:00:00:01", "52:54:00:00:00:02"
 FOREIGN = "#!/bin/sh\nexit 0\n"
 RESTART = "env LAB=1 /usr/local/sbin/start-libvirtd"
@@ -54,6 +55,14 @@ dpkg -r --force-depends {PACKAGE}
 INVENTORY = f"""[hypervisors]
 alpha libvirt_hooks_restart_command='{RESTART}'
 beta
+
+[with_systemd]
+alpha
+
+[with_systemd:vars]
+libvirt_hooks_watch=true
+libvirt_hooks_monitoring=prometheus
+libvirt_hooks_textfile_directory={METRICS}
 
 [hypervisors:vars]
 ansible_become=false
@@ -106,7 +115,7 @@ def tree(host):
     """Return a line for each file and directory of the hooks' places on a host: its mode, owner and content.
 
     What the link libvirt_hooks leads to counts, not which of two directories that is."""
-    places = "/etc/libvirt/hooks /usr/local/sbin /usr/local/share/man"
+    places = "/etc/libvirt/hooks /usr/local/sbin /usr/local/share/man $(ls -d /usr/local/lib/systemd 2>/dev/null)"
     find = f"find -L {places} \\( -name __pycache__ -o -name 'libvirt_hooks-[12]' \\) -prune -o"
     return on(host, f"{find} -printf '%m %U:%G %p\n' && {find} -type f -exec sha256sum {{}} +").splitlines()
 

@@ -4,7 +4,8 @@
 import re
 import subprocess
 
-from conftest import FOREIGN, HOSTS, MAC, REPOSITORY, domain, has_package, on, pid, play, tap, tree, vlans
+from conftest import FOREIGN, HOSTS, MAC, METRICS, REPOSITORY, domain, has_package, on, pid, play, tap, tree, vlans
+from iproute import eventually
 
 ZEROTIER, SERVER = ["46", "PVID", "Egress", "Untagged"], ["3", "PVID", "Egress", "Untagged"]
 
@@ -17,7 +18,8 @@ def test_check_mode_says_what_the_run_then_changes_and_changes_nothing(preview, 
     assert preview.status == 0
     assert preview.after == preview.before
     assert preview.lacked_package
-    assert preview.changed == {"alpha": 1, "beta": 3}  # files; on beta a package and a service's restart, too
+    assert preview.changed == {"alpha": 2, "beta": 3}  # files; on alpha a directory, on beta a package and a restart
+    assert "libvirt-vlan-watch.service would be enabled and started" in preview.output
     announced = files_in(preview.output)
     assert announced == files_in(installed.output)
     assert announced.count("/etc/libvirt/hooks/qemu") == len(HOSTS)
@@ -55,7 +57,10 @@ def test_another_tools_hook_stays_and_ours_comes_beside_it(installed):
 
 def test_the_missing_package_is_there(installed):
     assert has_package("beta")
-    assert installed.changed == {"alpha": 2, "beta": 3}  # files, restart; on beta the package
+    assert installed.changed == {
+        "alpha": 4,
+        "beta": 3,
+    }  # files, restart; on alpha a directory and services, on beta a package
 
 
 def test_nobody_but_root_can_write_to_any_of_it(installed):
@@ -77,6 +82,38 @@ def test_vms_are_in_their_vlans_those_that_ran_before_and_those_started_since(in
         on(host, "virsh -q create --paused /dev/stdin", domain("web", MAC, "zerotier"))
         assert vlans(host, tap(host, "web")) == ZEROTIER
         on(host, "virsh -q destroy web")
+
+
+def test_the_watch_runs_as_a_service_and_puts_a_vlan_right(installed):
+    """Under systemd, as confined as its unit says."""
+    assert (
+        on("alpha", "systemctl is-enabled libvirt-vlan-watch.service libvirt-vlan-check.timer").split()
+        == ["enabled"] * 2
+    )
+    assert (
+        on("alpha", "systemctl is-active libvirt-vlan-watch.service libvirt-vlan-check.timer").split() == ["active"] * 2
+    )
+    port = tap("alpha", "early")
+    on("alpha", f"bridge vlan del dev {port} vid 3")
+
+    eventually(lambda: vlans("alpha", port) == SERVER)
+
+
+def test_metrics_are_written_where_the_inventory_says(installed):
+    on("alpha", "systemctl start libvirt-vlan-check.service")
+
+    metrics = on("alpha", f"cat {METRICS}/libvirt-vlan.prom").splitlines()
+    assert 'libvirt_vlan_nics{bridge="br0",verdict="right"} 1' in metrics
+    assert "libvirt_vlan_watch_running 1" in metrics
+
+
+def test_services_are_refused_where_there_is_no_systemd(installed):
+    before = tree("beta")
+    run = play("--limit", "beta", "-e", "libvirt_hooks_watch=true")
+
+    assert (run.status, run.changed) == (2, {"beta": 0})
+    assert "libvirt_hooks_watch and libvirt_hooks_monitoring need systemd on the host" in run.output
+    assert tree("beta") == before
 
 
 def test_a_second_run_changes_nothing_and_restarts_nothing(installed):

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""An Ansible module: the hooks, their modules, the tool and its man page, as `make install` or `make uninstall` would.
+"""An Ansible module: the hooks, their modules, the tool, its man page and units, as `make install` or `make uninstall`.
 
 Not a `copy` for each file: that takes many seconds, and a VM that starts meanwhile would meet half of two releases.
 """
 
+import glob
 import os
 import shutil
 import stat
@@ -31,12 +32,18 @@ RETURN = """
 restart:
   description: Whether a file that libvirt calls was changed. A daemon looks for those when it starts.
   type: bool
+units:
+  description: The systemd units of ours that are there now.
+  type: list
+  elements: str
 """
 
 HOOKS_DIR = "/etc/libvirt/hooks"
 LIB = f"{HOOKS_DIR}/lib/libvirt_hooks"
 TURNS = (f"{LIB}-1", f"{LIB}-2")  # LIB is a link into one of them; what a hook has found there stays for one more run
 TOOL, MAN_PAGE = "/usr/local/sbin/libvirt-vlan", "/usr/local/share/man/man8/libvirt-vlan.8"
+UNITS = "/usr/local/lib/systemd/system"
+DROP_IN = "/etc/systemd/system/libvirt-vlan-check.service.d/ansible.conf"
 # Where the files of a checkout's directories go, and their mode.
 PLACES = {
     "hooks": (HOOKS_DIR, 0o755),
@@ -44,6 +51,8 @@ PLACES = {
     "lib/libvirt_hooks/tool": (f"{LIB}/tool", 0o644),
     "sbin": (os.path.dirname(TOOL), 0o755),
     "man": (os.path.dirname(MAN_PAGE), 0o644),
+    "systemd": (UNITS, 0o644),
+    "libvirt-vlan-check.service.d": (os.path.dirname(DROP_IN), 0o644),  # which no checkout has
 }
 # What libvirt calls, and for which hook.
 HOOK_FILES = {f"{HOOKS_DIR}/{hook}{place}": hook for hook in ("network", "qemu", "lxc") for place in ("", ".d/50-vlan")}
@@ -68,14 +77,18 @@ def main():
         changes = {path: wanted.get(path) for path in found if found[path] != wanted.get(path)}
         unsafe = unsafe_directories() if present else []
         if not module.check_mode:
+            if not present:
+                stop_units(module)
             for directory in unsafe:
                 make_safe(directory)
             steps = [lambda: exchange_modules(module, wanted, changes), lambda: change_others(changes)]
             for step in steps if present else reversed(steps):  # never a hook without its modules
                 step()
+        there = [os.path.basename(path) for path in our_units()]
     except OSError as error:
         module.fail_json(msg=f"{error.filename}: {error.strerror}")
-    result = {"changed": bool(changes or unsafe), "restart": any(path in HOOK_FILES for path in changes)}
+    restart = any(path in HOOK_FILES for path in changes)
+    result = {"changed": bool(changes or unsafe), "restart": restart, "units": there}
     if module._diff:
         result["diff"] = [diff(path, found[path], new) for path, new in changes.items()]
         result["diff"] += [diff_of_directory(directory) for directory in unsafe]
@@ -99,11 +112,23 @@ def wanted_files(files):
 def ours():
     """Return the paths of the files of ours that are there, an older release's modules too."""
     paths = [path for path in HOOK_FILES if is_ours(path)]
-    paths += [path for path in (TOOL, MAN_PAGE) if os.path.lexists(path)]
+    paths += [path for path in (TOOL, MAN_PAGE, DROP_IN, *our_units()) if os.path.lexists(path)]
     for directory, below, names in os.walk(LIB):
         below[:] = [name for name in below if name != "__pycache__"]
         paths += [f"{directory}/{name}" for name in names]
     return paths
+
+
+def our_units():
+    """Return the paths of the units of ours that are there."""
+    return sorted(glob.glob(f"{UNITS}/libvirt-vlan-*"))
+
+
+def stop_units(module):
+    """Have systemd, if it is there, stop and forget the units of ours, whose files then can go."""
+    units = [os.path.basename(path) for path in our_units()]
+    if units and module.get_bin_path("systemctl"):
+        module.run_command(["systemctl", "disable", "--now", *units])
 
 
 def is_ours(path):
@@ -170,8 +195,11 @@ def change_others(changes):
             write(path, file)
         else:
             os.unlink(path)
-            if path.endswith(".d/50-vlan") or path == MAN_PAGE:
+            if path.endswith(".d/50-vlan") or path in (MAN_PAGE, DROP_IN):
                 remove_if_empty(os.path.dirname(path))
+            if path.startswith(UNITS) and not our_units():
+                remove_if_empty(UNITS)
+                remove_if_empty(os.path.dirname(UNITS))
 
 
 def write(path, file):
@@ -190,7 +218,7 @@ def write(path, file):
 
 def remove_if_empty(directory):
     """Given a directory, remove it unless there is something in it."""
-    if not os.listdir(directory):
+    if os.path.isdir(directory) and not os.listdir(directory):
         os.rmdir(directory)
 
 
