@@ -47,13 +47,17 @@ def forget_start(uuid: str) -> None:
 def is_starting(port: Port) -> bool:
     """Given a port, return whether its owner is a container that starts: the lxc hook will set the VLANs.
 
-    A note that is older than libvirt's of the running container is left from a start while the hooks were off.
+    A note that is old, or older than libvirt's of the running container, is left from a start that was cut short.
     """
     note = _path(port.vm_uuid)
-    return os.path.exists(note) and not statefiles.changed_after(port.vm, note)
+    try:
+        age_seconds = time.time() - os.stat(note).st_mtime
+    except OSError:
+        return False
+    return age_seconds <= OLD_SECONDS and not statefiles.container_note_is_newer(port.vm, note)
 
 
-def owns(port: Port) -> bool:
+def is_owner(port: Port) -> bool:
     """Given a port, return whether its owner is known to be a container."""
     return is_starting(port) or interfaces.owner_is_container(port)
 

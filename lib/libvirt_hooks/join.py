@@ -33,7 +33,7 @@ def set_vlans_of(xml: bytes) -> None:
 
 def _set_vlans(domain: Domain, nic: Nic, port: Port) -> None:
     """Given a guest, a NIC of it and the NIC's port, set the port's VLANs if that is not done yet."""
-    ticket = _ticket(port) or _ticket_of_forgotten_port(domain, nic, port)
+    ticket = _ticket(port) or _ticket_without_network_hook(domain, nic, port)
     if ticket is None or ticket.vlans is None:
         return
     _check_address(domain, nic, port)
@@ -56,14 +56,14 @@ def _port(domain: Domain, nic: Nic) -> Port | None:
     """
     if not domain.container:
         return port_of(domain, nic) if nic.port_uuid and nic.tap else None
-    notes = port_notes(nic.network, domain.uuid, nic.mac) if nic.guest_end else []
-    if notes:
+    notes = port_notes(nic.network, domain.uuid, nic.mac)
+    if notes:  # the newest: a daemon that was down keeps the notes of earlier starts
         port = parse_port_state(notes[0])
         port.container = True
         return port
-    if nic.guest_end and nic.group:
+    if nic.group:
         raise HookError(
-            f"libvirt has no note of its port in network {nic.network}: systemctl restart {network_daemon()}, "
+            f"libvirt has no note of this NIC's port in network {nic.network}: systemctl restart {network_daemon()}, "
             "and try again"
         )
     return None
@@ -77,7 +77,7 @@ def _ticket(port: Port) -> Ticket | None:
         return None
 
 
-def _ticket_of_forgotten_port(domain: Domain, nic: Nic, port: Port) -> Ticket | None:
+def _ticket_without_network_hook(domain: Domain, nic: Nic, port: Port) -> Ticket | None:
     """Given a guest, a NIC of it and a port without a ticket, decide as the network hook would, return a ticket.
 
     Return None if the network hook would leave the port alone. Raises HookError if the network hook would refuse the
@@ -117,10 +117,12 @@ def _ticket_of_forgotten_port(domain: Domain, nic: Nic, port: Port) -> Ticket | 
 def _check_address(domain: Domain, nic: Nic, port: Port) -> None:
     """Raise HookError if another NIC of the guest has the same address on the same bridge.
 
-    A tap has its NIC's MAC address but for the first byte, so only the other five tell two taps apart.
+    A tap has its NIC's MAC address but for the first byte, so only the other five tell two taps apart. A veth is told
+    apart by the NIC's whole address.
     """
     for other in domain.nics:
-        if other is nic or tap_address(other.mac) != tap_address(nic.mac):
+        same = other.mac == nic.mac if domain.container else tap_address(other.mac) == tap_address(nic.mac)
+        if other is nic or not same:
             continue
         other_port = _port(domain, other)
         if other_port and other_port.bridge == port.bridge:

@@ -28,7 +28,7 @@ def port_created(xml: bytes) -> None:
     port = network.port
     if port is None:
         raise HookError("port-created came without a <networkport>: these hooks need libvirt 5.5 or later")
-    port.container = containers.owns(port)
+    port.container = containers.is_owner(port)
     tap = "" if containers.is_starting(port) else interfaces.of_port(port)
     try:
         reason = why_left_alone(port, network) or _announce(port, network, tap)
@@ -109,15 +109,15 @@ def _start_detached(ticket: Ticket, live: bool) -> None:
     run_detached(work)
 
 
-def _wait_for_lock(its_key: str) -> int:
+def _wait_for_lock(nic_key: str) -> int:
     """Take the lock of a NIC's key, return its descriptor. Raises HookError if that takes LOCK_SECONDS."""
     end = time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            return tickets.take_lock(its_key)
+            return tickets.take_lock(nic_key)
         except BlockingIOError:
             if time.monotonic() > end:
-                raise HookError("another hook process is changing the tap with that address: try again") from None
+                raise HookError("another hook process is changing this NIC's port: try again") from None
             time.sleep(0.02)
 
 

@@ -73,7 +73,7 @@ def _give_up(state: RetryCallState) -> NoReturn:
         raise error
     reason = error or (state.outcome and state.outcome.result())
     if isinstance(error, BlockingIOError):
-        reason = "another hook process is changing this tap: try again"
+        reason = "another hook process is changing this NIC's port: try again"
     raise HookError(f"given up after {state.seconds_since_start:.0f} s: {reason}")
 
 

@@ -50,7 +50,8 @@ def runs_with(vm: str, tap: str) -> bool:
 
 
 def port_notes(network: str, vm_uuid: str, mac: str) -> list[bytes]:
-    """Given a network's name, a domain's uuid and a NIC's MAC address, return libvirt's notes of the ports of that NIC.
+    """Given a network's name, a domain's uuid and a NIC's MAC address, return libvirt's notes of the ports of that NIC,
+    the newest first.
 
     One, if all is well. Each is what the network hook is given as <networkport>.
     Source: libvirt, src/conf/virnetworkportdef.c, virNetworkPortDefSaveStatus().
@@ -59,7 +60,9 @@ def port_notes(network: str, vm_uuid: str, mac: str) -> list[bytes]:
         return []
     directory = f"{DIRECTORY}/network/{network}/ports"
     try:
-        notes = [_read(f"{directory}/{name}") for name in sorted(os.listdir(directory))]
+        with os.scandir(directory) as entries:
+            files = sorted(entries, key=lambda entry: entry.stat().st_mtime_ns, reverse=True)
+        notes = [_read(file.path) for file in files]
     except OSError:
         return []
     words = (f"<uuid>{vm_uuid}</uuid>".encode(), f"<mac address='{mac}'/>".encode())
@@ -85,7 +88,7 @@ def controller_lives(name: str, pid: str) -> bool:
     return pid.isdecimal() and f"\0--name\0{name}\0".encode() in _read(f"/proc/{pid}/cmdline")
 
 
-def changed_after(name: str, path: str) -> bool:
+def container_note_is_newer(name: str, path: str) -> bool:
     """Given a container's name and a file, return whether libvirt has written its note of the container after that."""
     try:
         return os.stat(f"{DIRECTORY}/lxc/{name}.xml").st_mtime_ns > os.stat(path).st_mtime_ns

@@ -27,7 +27,7 @@ WATCH_SECONDS = 10  # libvirt 9 takes a tap off the bridge and puts it back with
 NOW_SECONDS = 90  # as long as another process may hold the lock: three batches, each of bridge.TIMEOUT_SECONDS
 
 
-def wait_and_set_vlans(bridge_name: str, its_key: str, live: bool) -> None:
+def wait_and_set_vlans(bridge_name: str, nic_key: str, live: bool) -> None:
     """Given a bridge, a NIC's key and whether its tap was there before, wait for the tap, set its wanted VLANs.
 
     Return once the tap has them and, for a live tap, has kept them for WATCH_SECONDS, or once libvirt has taken the
@@ -40,15 +40,15 @@ def wait_and_set_vlans(bridge_name: str, its_key: str, live: bool) -> None:
 
     def attempt() -> str:
         nonlocal seen, is_new
-        seen = _seen(bridge_name, its_key)  # beforehand: a tap that comes meanwhile ends the next sleep
+        seen = _seen(bridge_name, nic_key)  # beforehand: a tap that comes meanwhile ends the next sleep
         try:
-            return try_to_set_vlans(bridge_name, its_key, watch_until, is_new)
+            return try_to_set_vlans(bridge_name, nic_key, watch_until, is_new)
         except HookError:
             is_new = False
             raise
 
     def sleep(seconds: float) -> None:
-        _sleep_unless_tap_comes(bridge_name, its_key, seen, began, seconds)
+        _sleep_unless_tap_comes(bridge_name, nic_key, seen, began, seconds)
 
     said: set[str] = set()
 
@@ -83,15 +83,15 @@ def when_unlocked(ticket: Ticket, attempt: Callable[[], None]) -> None:
     retries.until_unlocked(hold_the_lock, NOW_SECONDS)
 
 
-def try_to_set_vlans(bridge_name: str, its_key: str, watch_until: float, is_new: bool) -> str:
+def try_to_set_vlans(bridge_name: str, nic_key: str, watch_until: float, is_new: bool) -> str:
     """Given a bridge and a NIC's key, set the VLANs of the ticket that counts; return why to try again, or "".
 
     The tap is watched until watch_until, by time.monotonic(). is_new says that the tap, if it is there, has just come.
     Raises HookError if the VLANs cannot be set, BlockingIOError if another process holds the tap's lock.
     """
-    with lock(its_key):
+    with lock(nic_key):
         watching = time.monotonic() < watch_until
-        known = tickets.of(bridge_name, its_key)
+        known = tickets.of(bridge_name, nic_key)
         if not watching:
             known = tickets.without_forgotten(known)
         ticket = tickets.counting(known, time.monotonic())
@@ -147,6 +147,8 @@ def set_vlans(ticket: Ticket, tap: str, current: Vlans | None, type_commands: Ty
     subject = tickets.subject(ticket, tap)
     number, index = sysfs.bridge_port_number(tap, ticket.bridge), sysfs.ifindex(tap)
     if ticket.container and ticket.veth != (tap, index):
+        if ticket.veth:
+            raise HookError(f"{tap} is not this NIC's veth any more: try again")
         veths.check(tap)
         ticket.veth = (tap, index)
 
@@ -171,9 +173,9 @@ def set_vlans(ticket: Ticket, tap: str, current: Vlans | None, type_commands: Ty
 
 
 @contextmanager
-def lock(its_key: str) -> Iterator[None]:
+def lock(nic_key: str) -> Iterator[None]:
     """Hold the lock of a NIC's key. Raises BlockingIOError or HookError as tickets.take_lock() does."""
-    descriptor = tickets.take_lock(its_key)
+    descriptor = tickets.take_lock(nic_key)
     try:
         yield
     finally:
@@ -202,22 +204,22 @@ def _check_same_tap(ticket: Ticket, tap: str, number: int) -> None:
         raise HookError(f"{tap} does not have the address of this NIC's tap, {tap_address(ticket.mac)}")
 
 
-def _seen(bridge_name: str, its_key: str) -> dict[str, int]:
+def _seen(bridge_name: str, nic_key: str) -> dict[str, int]:
     """Given a bridge and a NIC's key, return the NIC's interfaces there, each with a number that tells it apart."""
-    if not its_key.startswith(tickets.VETH):
-        return sysfs.taps_with(its_key, bridge_name)
-    names = [interfaces.on_bridge(ticket) for ticket in tickets.of(bridge_name, its_key)]
+    if not nic_key.startswith(tickets.VETH):
+        return sysfs.taps_with(nic_key, bridge_name)
+    names = [interfaces.on_bridge(ticket) for ticket in tickets.of(bridge_name, nic_key)]
     return {name: sysfs.ifindex(name) for name in names if name}
 
 
-def _sleep_unless_tap_comes(bridge_name: str, its_key: str, seen: dict[str, int], began: float, seconds: float) -> None:
+def _sleep_unless_tap_comes(bridge_name: str, nic_key: str, seen: dict[str, int], began: float, seconds: float) -> None:
     """Sleep as time.sleep() does, but end once an interface of the NIC comes to the bridge that was not seen there.
 
     The longer the whole wait has lasted, the rarer are the looks: a hundred such processes can wait at once.
     """
     end = time.monotonic() + seconds
     while (now := time.monotonic()) < end:
-        there = _seen(bridge_name, its_key)
+        there = _seen(bridge_name, nic_key)
         if there and there != seen:
             return
         time.sleep(min(max(0.02, (now - began) / 60), end - now))

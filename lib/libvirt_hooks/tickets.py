@@ -97,7 +97,7 @@ def write(ticket: Ticket) -> None:
     """Write the ticket's file, whole or not at all; raise HookError if that fails."""
     vlans = LEFT_ALONE if ticket.vlans is None else to_text(ticket.vlans)
     values = [getattr(ticket, name) for name in TEXTS] + [vlans, f"{int(ticket.live)}", f"{ticket.created}"]
-    lines = [f"{name} {one_line(value)}" for name, value in zip((*TEXTS, *DECISION), values)]
+    lines = [f"{name} {_escaped(value)}" for name, value in zip((*TEXTS, *DECISION), values)]
     lines += ["container 1"] if ticket.container else []
     file_name = path(ticket)
     seen = [f"bridge {ticket.bridge_index}"] if ticket.bridge_index else []
@@ -143,7 +143,7 @@ def read(file_name: str) -> Ticket:
         right = rights[-1] if rights else None
         on = [int(note[1]) for note in notes if note[0] == "bridge" and len(note) == 2 and note[1].isdecimal()]
         return Ticket(
-            **{name: found[name] for name in TEXTS},
+            **{name: _unescaped(found[name]) for name in TEXTS},
             container=found.get("container") == "1",
             vlans=None if found["vlans"] == LEFT_ALONE else from_text(found["vlans"]),
             live=found["live"] == "1",
@@ -157,15 +157,15 @@ def read(file_name: str) -> Ticket:
         raise HookError(f"the ticket {file_name} is damaged ({error}): remove it and restart the VM") from error
 
 
-def of(bridge: str, its_key: str) -> list[Ticket]:
+def of(bridge: str, nic_key: str) -> list[Ticket]:
     """Given a bridge and a NIC's key, return their tickets, the oldest first; a damaged one is passed over."""
-    return sorted((t for t in _all(f"{its_key}.") if t.bridge == bridge), key=lambda ticket: ticket.created)
+    return sorted((t for t in _all(f"{nic_key}.") if t.bridge == bridge), key=lambda ticket: ticket.created)
 
 
-def by_nic(its_key: str = "") -> dict[tuple[str, str], list[Ticket]]:
+def by_nic(nic_key: str = "") -> dict[tuple[str, str], list[Ticket]]:
     """Given a NIC's key, or "" for all, return the tickets by bridge and key, the oldest first."""
     found: dict[tuple[str, str], list[Ticket]] = {}
-    for ticket in sorted(_all(f"{its_key}." if its_key else ""), key=lambda ticket: ticket.created):
+    for ticket in sorted(_all(f"{nic_key}." if nic_key else ""), key=lambda ticket: ticket.created):
         found.setdefault((ticket.bridge, key(ticket)), []).append(ticket)
     return found
 
@@ -181,7 +181,7 @@ def counting(tickets: list[Ticket], now: float) -> Ticket | None:
     return next(iter(standing), None) or next(iter(released), None)
 
 
-def take_lock(its_key: str) -> int:
+def take_lock(nic_key: str) -> int:
     """Take the lock of a NIC's key, so that two processes never decide or type for one tap.
 
     Return a descriptor: the lock is free again once it is closed. The lock is one byte of one file: no lock files to
@@ -195,7 +195,7 @@ def take_lock(its_key: str) -> int:
     except OSError as error:
         raise HookError(f"cannot lock {file_name}: {error.strerror}: fix that and try again") from error
     try:
-        place = int(its_key.replace(VETH, "1").replace(":", ""), 16)
+        place = int(nic_key.replace(VETH, "1").replace(":", ""), 16)
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
     except OSError:
         os.close(descriptor)
@@ -299,6 +299,16 @@ def sweep(older_than_seconds: float) -> None:
             continue
         if not interfaces.anywhere(ticket):
             remove(ticket)
+
+
+def _escaped(text: str) -> str:
+    """Given a name, return it in one line, for _unescaped()."""
+    return one_line(text.replace("\\", "\\\\"))
+
+
+def _unescaped(text: str) -> str:
+    """Given what _escaped() returned, return the name."""
+    return text.encode("latin-1", "backslashreplace").decode("unicode_escape") if "\\" in text else text
 
 
 def _is_announced(ticket: Ticket, now: float) -> bool:

@@ -15,14 +15,18 @@ def host_end(guest_end: str, mac: str) -> tuple[str, int]:
     Both ends are in the host's network namespace as long as nothing runs in the container. Raises HookError if
     guest_end is no such interface, or has another address.
     """
+    if not guest_end:
+        raise HookError("libvirt does not name the container's interface: start the container again")
     link = _link(guest_end)
     name, index = str(link.get("link", "")), sysfs.iflink(guest_end)
     if _kind(link) != "veth" or "link_netnsid" in link or not name:
-        raise HookError(f"{guest_end} is no veth whose other end is in the host's network namespace: try again")
+        raise HookError(f"{guest_end} is not one end of a veth pair on this host: start the container again")
     if link.get("address") != mac:
-        raise HookError(f"{guest_end} has the address {link.get('address')}, not the NIC's: try again")
+        raise HookError(
+            f"{guest_end} has the address {link.get('address')} instead of {mac}: start the container again"
+        )
     if not index or sysfs.ifindex(name) != index:
-        raise HookError(f"{name} is not {guest_end}'s other end any more: try again")
+        raise HookError(f"{guest_end} is no longer paired with {name}: start the container again")
     return name, index
 
 
@@ -30,7 +34,7 @@ def check(veth: str) -> None:
     """Given the host's end of a running container's veth pair, raise HookError if it is something else."""
     link = _link(veth)
     if _kind(link) != "veth" or "link_netnsid" not in link:
-        raise HookError(f"{veth} is no veth whose other end is in a container")
+        raise HookError(f"{veth} is not one end of a container's veth pair: restart the container")
 
 
 def _link(interface: str) -> dict[str, object]:

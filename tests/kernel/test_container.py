@@ -161,7 +161,7 @@ def test_a_portgroup_that_cannot_work_is_refused_and_the_next_start_is_not_affec
     [
         (["ip", "link", "set", "vnet1", "netns", "box"], "ip -j -d link show dev vnet1: exit 1: Device"),
         # the other end is in another network namespace, and has the number of a bridge port here
-        (["ip", "link", "set", "vnet0", "netns", "box"], "vnet1 is no veth whose other end is in the host's network"),
+        (["ip", "link", "set", "vnet0", "netns", "box"], "vnet1 is not one end of a veth pair on this host"),
         (["ip", "link", "set", "vnet0", "nomaster"], "vnet0 is not on br0: try again"),
         (["ip", "link", "set", "vnet0", "master", "br1"], "vnet0 is not on br0: try again"),
         (
@@ -196,7 +196,7 @@ def test_an_interface_that_is_no_veth_is_nobodys_other_end(bridge, link):
     parent, kind = (link[:2], link[2:]) if link[0] == "link" else ((), link)
     ip("link", "add", *parent, "name", "vnet1", "address", MAC, *kind)
 
-    assert "vnet1 is no veth whose other end is in the host's network namespace" in refused(lxc("start"))
+    assert "vnet1 is not one end of a veth pair on this host" in refused(lxc("start"))
     assert vlans("vnet5") == DEFAULT
 
 
@@ -253,7 +253,11 @@ def test_without_a_ticket_the_lxc_hook_decides(bridge, group, replaced, expected
     [
         ("typo", (note_network, lambda: note_port(group="typo")), "network br0 defines no portgroup 'typo'"),
         ("zerotier", (note_port,), "libvirtd has no note of network br0 that tells what portgroup 'zerotier' means"),
-        ("zerotier", (note_network,), "libvirt has no note of its port in network br0: systemctl restart libvirtd"),
+        (
+            "zerotier",
+            (note_network,),
+            "libvirt has no note of this NIC's port in network br0: systemctl restart libvirtd",
+        ),
     ],
 )
 def test_what_nobody_can_decide_is_refused(bridge, group, notes, says):
@@ -342,7 +346,7 @@ def test_a_note_that_names_no_veth_of_a_container_changes_nothing(bridge, contai
     assert hook("port-created", port_xml()).returncode == 0
     bridge.add_tap("vnet0", "fe:54:00:00:00:99")
     note_container(container)
-    eventually(lambda: any("vnet0 is no veth whose other end is in a container" in line for line in logged()))
+    eventually(lambda: any("vnet0 is not one end of a container's veth pair" in line for line in logged()))
 
     assert vlans("vnet0") == DEFAULT
 

@@ -78,6 +78,20 @@ def test_the_note_of_a_port_is_found_by_owner_and_mac_address(box):
     assert statefiles.port_notes("wan", BOX, "52:54:00:00:00:01") == []
 
 
+@pytest.mark.parametrize("stale", ["0", "f"])  # its name comes before, and behind, that of this start's note
+def test_the_newest_note_of_a_port_comes_first(box, stale):
+    """A daemon that was down keeps the note of an earlier start, perhaps of another portgroup."""
+    ports = box / "network/lan/ports"
+    note = ports / "f81c79fc-f58a-4438-9487-46ef99d724c9.xml"
+    old = ports / f"{stale}fffffff-0000-4000-8000-000000000000.xml"
+    old.write_bytes(note.read_bytes().replace(b"zerotier", b"server"))
+    os.utime(old, ns=(4, 4))
+    os.utime(note, ns=(5, 5))
+
+    newest, oldest = statefiles.port_notes("lan", BOX, "52:54:00:00:00:01")
+    assert (newest, oldest) == (note.read_bytes(), old.read_bytes())
+
+
 def test_the_note_of_a_container_is_that_of_its_uuid(box):
     container = parse_domain_state(statefiles.container_note("box", BOX))
 
@@ -127,14 +141,14 @@ def test_a_controller_is_known_by_its_containers_name():
 def test_which_was_written_later(box):
     note = box / "lxc/box.xml"
     other = box / "starting"
-    assert not statefiles.changed_after("box", str(other))  # there is no such file
+    assert not statefiles.container_note_is_newer("box", str(other))  # there is no such file
     other.touch()
     os.utime(note, ns=(5, 5))
     os.utime(other, ns=(4, 4))
-    assert statefiles.changed_after("box", str(other))
+    assert statefiles.container_note_is_newer("box", str(other))
     os.utime(other, ns=(5, 5))
-    assert not statefiles.changed_after("box", str(other))
-    assert not statefiles.changed_after("web", str(other))
+    assert not statefiles.container_note_is_newer("box", str(other))
+    assert not statefiles.container_note_is_newer("web", str(other))
 
 
 def test_the_daemon_of_containers_is_the_one_that_there_is(box):

@@ -62,6 +62,8 @@ def on_disk(bridge="br0", address=TAP):
         {"group": ""},
         {"vm": "two  words "},
         {"vm": "naïve € -rf"},
+        {"vm": "no\u00a0break"},  # libvirt's own files are found by the name
+        {"network": "back\\slash\tand \u2028 €"},
         {"created": 12345.678901234},
     ],
 )
@@ -382,11 +384,21 @@ def test_a_note_of_a_start_is_no_ticket(directories):
     (directories / "libvirt/lxc").mkdir(parents=True)
     (directories / "libvirt/lxc/web.xml").write_text(f"<uuid>{ticket().vm_uuid}</uuid>")
     assert not containers.is_starting(port)  # it runs since
-    assert containers.owns(port)
+    assert containers.is_owner(port)
     containers.forget_start(ticket().vm_uuid)
     containers.forget_start(ticket().vm_uuid)
     assert not containers.is_starting(port)
-    assert not containers.owns(Port(vm="web", vm_uuid=ticket().vm_uuid.replace("7", "8")))
+    assert not containers.is_owner(Port(vm="web", vm_uuid=ticket().vm_uuid.replace("7", "8")))
+
+
+def test_a_note_of_a_start_that_was_cut_short_ends(directories):
+    """A VM can have the uuid later, and no lxc hook comes for a VM."""
+    containers.note_start(ticket().vm_uuid)
+    (note,) = (directories / "tickets").glob("starting.*")
+    long_ago = time.time() - containers.OLD_SECONDS - 1
+    os.utime(note, (long_ago, long_ago))
+
+    assert not containers.is_starting(Port(vm="web", vm_uuid=ticket().vm_uuid))
 
 
 def test_a_note_that_cannot_be_written_says_why(directories):

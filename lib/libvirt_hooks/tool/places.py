@@ -78,10 +78,10 @@ class Places:
     def search(self, now: float) -> set[Nic]:
         """Return the NICs that have tickets and no known taps."""
         self._searched, self.search_due = now, 0.0
-        return {nic for its_key in self._unplaced() for nic in tickets.by_nic(its_key)}
+        return {nic for nic_key in self._unplaced() for nic in tickets.by_nic(nic_key)}
 
     def _unplaced(self) -> set[str]:
-        return self._files.keys() - {its_key for _, its_key in self._indices}
+        return self._files.keys() - {nic_key for _, nic_key in self._indices}
 
     def _of_changed_bridge(self, name: str) -> set[Nic]:
         """Given a bridge, return its NICs, and itself, if it was made anew, or filters VLANs unlike before."""
@@ -103,9 +103,9 @@ class Places:
         self._changed = changed if time.time() - changed / 1e9 > SETTLED_SECONDS else 0
         files: dict[str, set[str]] = {}
         for name in names:
-            its_key, dot, rest = name.partition(".")
+            nic_key, dot, rest = name.partition(".")
             if dot and not rest.endswith(".new"):
-                files.setdefault(its_key, set()).add(rest)
+                files.setdefault(nic_key, set()).add(rest)
         if files == self._files:
             return
         for nic in list(self._indices):

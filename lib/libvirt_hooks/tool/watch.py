@@ -161,16 +161,16 @@ class _Watch:
 
     def look(self, nic: Nic, now: float) -> None:
         """Look at a NIC's tap or at a bridge, and make right what is to be."""
-        name, its_key = nic
+        name, nic_key = nic
         if self.off:
             return
-        if not its_key:
+        if not nic_key:
             self.look_at_bridge(name, now)
             return
         subject = ""
         try:
-            with taps.lock(its_key):
-                known = tickets.by_nic(its_key).get(nic, [])
+            with taps.lock(nic_key):
+                known = tickets.by_nic(nic_key).get(nic, [])
                 ticket = tickets.counting(known if self.dry_run else _without_forgotten(known), now)
                 tap = tap_of(ticket) if ticket else ""
                 if ticket is None or not tap:
