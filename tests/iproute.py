@@ -53,4 +53,4 @@ def always(condition, for_seconds):
     deadline = time.monotonic() + for_seconds
     while time.monotonic() < deadline:
         assert condition()
-        time.sleep(0.05)
+        time.sleep(0.2)  # each look is a process, and takes time from what it looks at

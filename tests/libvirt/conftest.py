@@ -2,6 +2,7 @@
 """A real libvirtd with the project's hooks installed, a VLAN-aware bridge, and small Arm VMs."""
 
 import os
+import shlex
 import subprocess
 import time
 from collections import Counter
@@ -166,12 +167,29 @@ def libvirtd():
     start_libvirtd()
 
 
+def network_as_it_is():
+    """Return what libvirt says of network br0: the running one, and its persistent definition."""
+    both = [*LIBVIRT, f"net-dumpxml {BRIDGE}; net-dumpxml --inactive {BRIDGE}"]
+    return subprocess.run(both, capture_output=True, text=True, check=False).stdout
+
+
+@pytest.fixture(scope="module")
+def networks_as_defined(libvirtd):
+    """Give a set of what network_as_it_is() was when `network` had defined it; afterwards there is no br0."""
+    yield set()
+    if BRIDGE in virsh("net-list", "--all", "--name").split():
+        undefine_network()
+
+
 @pytest.fixture
-def network(libvirtd):
-    """Give network br0 with portgroups server-3, zerotier-46 and slow, running."""
-    define_network()
-    yield BRIDGE
-    undefine_network()
+def network(networks_as_defined):
+    """Give network br0 with portgroups server-3, zerotier-46 and slow, running: a new one, if a test has changed it."""
+    if network_as_it_is() not in networks_as_defined:
+        if BRIDGE in virsh("net-list", "--all", "--name").split():
+            undefine_network()
+        define_network()
+        networks_as_defined.add(network_as_it_is())
+    return BRIDGE
 
 
 @pytest.fixture
@@ -183,19 +201,16 @@ def vm(network):
     names = []
 
     def define(name, *nics, start=True):
+        names.append(name)
         virsh(
-            "define",
-            "/dev/stdin",
+            "define /dev/stdin" + (f"; start --paused --domain {shlex.quote(name)}" if start else ""),
             stdin=f"<domain type='qemu'><name>{name}</name><memory unit='MiB'>16</memory>"
             "<os><type arch='armv7l' machine='virt'>hvm</type></os>"
             f"<devices>{''.join(nics)}<memballoon model='none'/></devices></domain>",
         )
-        names.append(name)
-        if start:
-            virsh("start", "--paused", name)
         return name
 
     yield define
     for name in names:
-        subprocess.run([*LIBVIRT, "destroy", name], check=False, capture_output=True)
-        virsh("undefine", name, "--managed-save")
+        domain = f"--domain {shlex.quote(name)}"
+        virsh(f"destroy {domain}; undefine --managed-save {domain}")

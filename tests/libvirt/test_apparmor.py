@@ -87,7 +87,8 @@ def test_ports_are_right_definitions_are_saved_the_log_is_written_and_nothing_is
     assert confinement(PID_FILE.read_text()) == "libvirtd (enforce)"
     vm("web", nic(MAC, "zerotier"))
     virsh("attach-device", "web", "/dev/stdin", "--live", stdin=nic(MAC2, "server"))
-    eventually(lambda: vlans(tap_of("web", MAC2)) == {3: ACCESS})
+    tap = tap_of("web", MAC2)
+    eventually(lambda: vlans(tap) == {3: ACCESS})
     uuid = virsh("domuuid", "web")
     assert confinement(Path("/run/libvirt/qemu/web.pid").read_text()) == f"libvirt-{uuid} (enforce)"
     assert vlans(tap_of("web", MAC)) == {46: ACCESS}

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import LIBVIRT, LOG, MAC, nic, virsh
+from conftest import LIBVIRT, LOG, MAC, define_network, nic, undefine_network, virsh
 
 BACKUPS = Path("/var/backups/libvirt")
 CONFIGURATION = Path("/etc/libvirt/qemu")
@@ -252,25 +252,33 @@ def test_a_full_disk_keeps_what_was_saved_and_the_vm_starts(vm):
 # Networks
 
 
-def test_a_network_is_saved_when_it_starts_and_when_it_changes(network):
-    (first,) = saved(network, "network")
-    before = virsh("net-dumpxml", "--inactive", network)
-    virsh("net-destroy", network)
-    virsh("net-start", network)
-    assert saved(network, "network") == [first]
+@pytest.fixture
+def new_network(nothing_saved, network):
+    """Give network br0, defined and started since backups were forgotten."""
+    undefine_network()
+    define_network()
+    return network
 
-    virsh("net-update", network, "add", "portgroup", "<portgroup name='dmz-4'/>", "--live", "--config")
-    _, second = saved(network, "network")
+
+def test_a_network_is_saved_when_it_starts_and_when_it_changes(new_network):
+    (first,) = saved(new_network, "network")
+    before = virsh("net-dumpxml", "--inactive", new_network)
+    virsh("net-destroy", new_network)
+    virsh("net-start", new_network)
+    assert saved(new_network, "network") == [first]
+
+    virsh("net-update", new_network, "add", "portgroup", "<portgroup name='dmz-4'/>", "--live", "--config")
+    _, second = saved(new_network, "network")
     assert "dmz-4" in second.read_text()
     line = LOG.read_text().splitlines()[-1]
     assert f" br0: changed since {first} (portgroup), saved as {second}; to go back: virsh net-define {first}" in line
 
     subprocess.run(line.rpartition("to go back: ")[2], shell=True, check=True, stdout=subprocess.DEVNULL)
-    assert virsh("net-dumpxml", "--inactive", network) == before
+    assert virsh("net-dumpxml", "--inactive", new_network) == before
 
 
-def test_a_change_of_the_running_network_alone_is_not_saved(network):
+def test_a_change_of_the_running_network_alone_is_not_saved(new_network):
     """`virsh net-define` restores what is to be after the next start, and that has not changed."""
-    virsh("net-update", network, "add", "portgroup", "<portgroup name='dmz-4'/>", "--live")
+    virsh("net-update", new_network, "add", "portgroup", "<portgroup name='dmz-4'/>", "--live")
 
-    assert len(saved(network, "network")) == 1
+    assert len(saved(new_network, "network")) == 1

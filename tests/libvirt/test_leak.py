@@ -94,7 +94,8 @@ def frames_of_a_guest_that_is_started(vm, heard):
     vm("web", nic(MAC, "zerotier"), start=False)
     with sending(tap_of_qemu, MAC) as sent:
         virsh("start", "--paused", "web")
-        eventually(lambda: vlans(tap_of("web", MAC)) == {46: ACCESS})
+        tap = tap_of("web", MAC)
+        eventually(lambda: vlans(tap) == {46: ACCESS})
         enough = sent() + 100
         eventually(lambda: sent() > enough)
     return heard()
@@ -174,7 +175,8 @@ def test_a_nic_plugged_in_reaches_no_other_vlan_than_the_default_one_and_that_en
     vm("web", nic(MAC))
     with sending(tap_of_libvirtd, MAC2) as sent:
         virsh("attach-device", "web", "/dev/stdin", "--live", stdin=nic(MAC2, "server"))
-        eventually(lambda: vlans(tap_of("web", MAC2)) == {3: ACCESS})
+        tap = tap_of("web", MAC2)
+        eventually(lambda: vlans(tap) == {3: ACCESS})
         assert sent() > 0
         time.sleep(0.3)
         assert leaked(f"default {default_pvid}, attach-device", heard(), own=3) == {default_pvid} - {0}

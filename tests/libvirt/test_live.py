@@ -146,7 +146,8 @@ def test_a_stopped_vm_leaves_nothing_behind(port):
 def test_a_detached_nic_leaves_nothing_behind(port):
     """Hot-plugged: a guest without an operating system never lets go of a NIC that it was started with."""
     virsh("attach-device", "web", "/dev/stdin", "--live", stdin=nic(MAC2, "server"))
-    eventually(lambda: vlans(tap_of("web", MAC2)) == {3: ACCESS})
+    tap = tap_of("web", MAC2)
+    eventually(lambda: vlans(tap) == {3: ACCESS})
     virsh("detach-device", "web", "/dev/stdin", "--live", stdin=nic(MAC2, "server"))
 
     eventually(lambda: len(leftovers()) == 1)

@@ -30,9 +30,13 @@ README = (REPOSITORY / "README.md").read_text()
 (BY_HAND,) = re.findall(r"touch /run/\S+", README)
 
 
-@pytest.fixture(autouse=True)
-def _switched_on(libvirtd):
+@pytest.fixture(scope="module", autouse=True)
+def _daemon_that_has_seen_the_hooks(libvirtd):
     start_libvirtd()
+
+
+@pytest.fixture(autouse=True)
+def _switched_on():
     yield
     OFF.unlink(missing_ok=True)
 

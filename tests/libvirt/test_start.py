@@ -41,7 +41,8 @@ def test_a_nic_plugged_in_later_is_in_its_vlan_soon_after(vm):
     vm("web", nic(MAC, "server"))
     virsh("attach-device", "web", "/dev/stdin", "--live", stdin=nic(MAC2, "zerotier"))
 
-    eventually(lambda: vlans(tap_of("web", MAC2)) == {46: ACCESS})
+    tap = tap_of("web", MAC2)
+    eventually(lambda: vlans(tap) == {46: ACCESS})
     assert vlans(tap_of("web", MAC)) == {3: ACCESS}
 
 
