@@ -24,6 +24,14 @@ def nothing_saved(libvirtd):
     LOG.unlink(missing_ok=True)
 
 
+@pytest.fixture
+def new_network(nothing_saved, network):
+    """Give network br0, defined and started since backups were forgotten."""
+    undefine_network()
+    define_network()
+    return network
+
+
 def saved(name="web", kind="qemu"):
     """Return what was saved under this name, the oldest first."""
     return sorted(BACKUPS.glob(f"{kind}/{name}.*/*"))
@@ -78,7 +86,7 @@ def test_each_change_is_saved_once_and_the_command_in_the_log_takes_it_back(vm):
     assert "an0ther" in definition()
 
 
-def test_only_root_can_read_it(vm):
+def test_only_root_can_read_it(new_network, vm):
     vm("web", SECRET)
     (file,) = saved()
 
@@ -255,14 +263,6 @@ def test_a_full_disk_keeps_what_was_saved_and_the_vm_starts(vm):
 
 
 # Networks
-
-
-@pytest.fixture
-def new_network(nothing_saved, network):
-    """Give network br0, defined and started since backups were forgotten."""
-    undefine_network()
-    define_network()
-    return network
 
 
 def test_a_network_is_saved_when_it_starts_and_when_it_changes(new_network):

@@ -149,6 +149,9 @@ def test_a_detached_nic_leaves_nothing_behind(port):
     tap = tap_of("web", MAC2)
     eventually(lambda: vlans(tap) == {3: ACCESS})
     virsh("detach-device", "web", "/dev/stdin", "--live", stdin=nic(MAC2, "server"))
+    if version() < (8,):
+        always(lambda: MAC2 in virsh("dumpxml", "web"), for_seconds=5)
+        pytest.xfail("Debian 11's QEMU 5.2 lets go of no NIC at all without an operating system")
 
     eventually(lambda: len(leftovers()) == 1)
     assert vlans(port) == ZEROTIER
