@@ -25,9 +25,10 @@ def nothing_saved(libvirtd):
 
 
 @pytest.fixture
-def new_network(nothing_saved, network):
+def new_network(network):
     """Give network br0, defined and started since backups were forgotten."""
     undefine_network()
+    shutil.rmtree(BACKUPS, ignore_errors=True)
     define_network()
     return network
 
