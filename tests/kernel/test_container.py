@@ -166,7 +166,7 @@ def test_a_portgroup_that_cannot_work_is_refused_and_the_next_start_is_not_affec
         (["ip", "link", "set", "vnet0", "master", "br1"], "vnet0 is not on br0: try again"),
         (
             ["ip", "link", "set", "vnet1", "address", "52:54:00:00:00:77"],
-            "vnet1 has the address 52:54:00:00:00:77, not",
+            "vnet1 has the address 52:54:00:00:00:77 instead of",
         ),
     ],
 )
@@ -213,6 +213,7 @@ def test_a_vm_with_the_same_mac_address_is_not_touched(bridge, vm_first):
 
 
 def test_two_nics_with_one_mac_address_are_refused(bridge):
+    note_network()
     lxc("prepare")
     hook("port-created", port_xml())
     note_port()
