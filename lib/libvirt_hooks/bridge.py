@@ -95,6 +95,9 @@ def _run(command: list[str], stdin: str = "") -> str:
                     raise HookError(f"{typed}: killed, because it was not done after {TIMEOUT_SECONDS} s") from error
                 words = _read_back(complained).split() or _read_back(said).split()
                 raise HookError(f"{typed}: exit {error.exit_code}: {' '.join(words)}") from error
+            except RuntimeError:  # there can be no thread now: nobody would end a command that hangs
+                running.kill()
+                raise
             finally:
                 alarm.cancel()
             return _read_back(said)
