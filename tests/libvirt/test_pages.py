@@ -4,6 +4,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def host(libvirtd, tmp_path_factory):
     (bin_directory / "systemctl").chmod(0o755)
     os.environ["PATH"] = f"{bin_directory}:{os.environ['PATH']}"
     os.environ["LIBVIRT_DEFAULT_URI"] = "qemu:///system"
+    shutil.rmtree("/var/backups/libvirt", ignore_errors=True)  # other tests' VMs have the same name
     ip("link", "del", "br0")
     ip("link", "add", "eno1", "type", "dummy")
     yield
