@@ -56,11 +56,15 @@ TYPED = (
 
 def main() -> None:
     """Measure all, or the parts that are named, and print the page."""
+    import scale  # which needs what is below
+
     parts = {
         "blocked": blocked,
         "joining": joining,
         "crowds": crowds,
         "trunk": trunk,
+        "among": scale.among,
+        "check": scale.checking,
         "waiting": waiting,
         "watch": watched,
     }
@@ -196,29 +200,12 @@ def crowds() -> Figures:
                 address = f"02:00:00:{vid:02x}:{entry >> 8:02x}:{entry & 255:02x}"
                 batch.write(f"fdb add {address} dev other1000 master static vlan {vid}\n")
     subprocess.run(["/usr/sbin/bridge", "-batch", "/run/batch"], check=True)
-    among, blocked_alone, blocked_among = [], [], []
-    for _ in range(SAMPLES):
-        among.append(join(NETWORK, 3))
-        blocked_among.append(seconds([*NETWORK, "port-created", "begin", "-"], port_created(1)))
-        remove(1)
+    among = [join(NETWORK, 3) for _ in range(SAMPLES)]
     with open("/run/batch", "w", encoding="ascii") as batch:
         batch.writelines(f"link del other{number}\n" for number in range(1000, 2000))
     ip("-batch", "/run/batch")
-    for _ in range(SAMPLES):
-        blocked_alone.append(seconds([*NETWORK, "port-created", "begin", "-"], port_created(1)))
-        remove(1)
-    here, there = statistics.median(blocked_among), statistics.median(blocked_alone)
-    rows += [
-        row(
-            "a tap among 1,000 with 4,000 FDB entries per VLAN → last VLAN change",
-            statistics.median(among),
-            "alone",
-            one,
-            "≤ 1.2",
-        ),
-        row("libvirtd blocked by port-created among 1,000 ports", here, "alone", there, ""),
-    ]
-    return rows, []
+    what = "a tap among 1,000 with 4,000 FDB entries per VLAN → last VLAN change"
+    return [*rows, row(what, statistics.median(among), "alone", one, "≤ 1.2")], []
 
 
 def trunk() -> Figures:
@@ -595,6 +582,9 @@ host, so the milliseconds are not a hypervisor's: compare the ratios.
   (5 to 10 ms) and sweeps 100 tickets (4 ms). The rest of the 60 ms that each tap takes longer has not been measured.
 * *watch: wrong VLAN → the right one* runs from the change that makes another VLAN the PVID to the last of watch's own.
 * *30 times one*: the bridge made anew with one tap, times 30. In between the taps' links are down.
+* *among 1,000 ports*: before it decides, the hook looks for a tap that has the NIC's address already, because that is a
+  live change, or another VM's tap. So it reads the address of each bridge port, in three system calls: 147 ms for 1,000
+  ports, measured by itself. A look among 1,000 tickets takes 2 ms.
 * *after 30 s*: looks for the tap get rarer the longer it takes, one every sixtieth of the time that has passed.
 * The time of a tap runs from its joining the bridge to the last change of its VLANs, both as the kernel tells them
   (`bridge monitor link`).
