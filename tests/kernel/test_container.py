@@ -104,8 +104,8 @@ def left():
 def container():
     """Have a network namespace box for a container, give its controller's process id; afterwards all of it is gone."""
     ip("netns", "add", "box")
-    words = ["libvirt_lxc", "-c", "sleep 1000; :", "--name", "box", "--veth", "vnet1"]
-    with subprocess.Popen(words, executable="/bin/sh") as controller:
+    words = ["libvirt_lxc", "-c", "read _", "--name", "box", "--veth", "vnet1"]
+    with subprocess.Popen(words, executable="/bin/sh", stdin=subprocess.PIPE) as controller:
         yield controller.pid
         controller.kill()
     subprocess.run(["ip", "netns", "del", "box"], check=True)
