@@ -71,7 +71,7 @@ def test_a_thousand_vms_have_four_thousand_nics():
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc/self/status")
 def test_a_thousand_vms_take_a_second_and_little_memory():
     """On a slow or busy machine it takes longer, and so does reading the XML, which is most of it."""
-    runs = [subprocess.check_output([sys.executable, __file__], text=True).split() for _ in range(3)]
+    runs = [subprocess.check_output([sys.executable, __file__], text=True).split() for _ in range(5)]
     seconds, reading, mebibytes = (min(map(float, values)) for values in zip(*runs))
 
     assert seconds <= max(SECONDS, 2 * reading)
