@@ -23,7 +23,10 @@ def one_file(libvirtd, tmp_path):
     """The one-file programs are installed instead of the others, as the README says."""
     make("uninstall")
     with hidden(tmp_path):
-        for program, directory in (("network", HOOKS), ("qemu", HOOKS), ("libvirt-vlan", TOOL.parent)):
+        for program, directory in (
+            *((hook, HOOKS) for hook in ("network", "qemu", "lxc")),
+            ("libvirt-vlan", TOOL.parent),
+        ):
             shutil.copy(DIST / program, directory)
         start_libvirtd()
         yield
