@@ -39,7 +39,7 @@ def vlans(port):
     }
 
 
-def eventually(condition, within_seconds=20):
+def eventually(condition, within_seconds=40):  # three labs share two processors
     """Given a condition, wait until it is true; if it does not become so, fail with its last value."""
     deadline = time.monotonic() + within_seconds
     while not (value := condition()):
