@@ -5,7 +5,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import LIBVIRT, MAC, MAC2, eventually_settled, nic, start_libvirtd, stop_libvirtd, tap_of, typed, virsh
+from conftest import (
+    LIBVIRT,
+    LOG,
+    MAC,
+    MAC2,
+    eventually_settled,
+    nic,
+    start_libvirtd,
+    stop_libvirtd,
+    tap_of,
+    typed,
+    virsh,
+)
 from iproute import ACCESS, always, bridge, eventually, ip, vlans
 from libvirt_vlan import TOOL
 
@@ -14,7 +26,8 @@ ZEROTIER, SERVER = {46: ACCESS}, {3: ACCESS}
 
 @pytest.fixture
 def watch(tmp_path):
-    """Give the file that has what the running watch prints."""
+    """Give the file that has what the running watch prints, and a new log: taps' names come back as other VMs'."""
+    LOG.unlink(missing_ok=True)
     output = tmp_path / "watch"
     with open(output, "wb") as file:
         process = subprocess.Popen([TOOL, "watch"], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
