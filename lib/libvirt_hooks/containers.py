@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 
-from . import HookError, interfaces, statefiles, tickets
+from . import HookError, statefiles, tickets
 from .hookdata import Port
 
 OLD_SECONDS = 300  # between `prepare` and `start` lies what libvirt does to make a container: seconds
@@ -55,11 +55,6 @@ def is_starting(port: Port) -> bool:
     except OSError:
         return False
     return age_seconds <= OLD_SECONDS and not statefiles.container_note_is_newer(port.vm, note)
-
-
-def is_owner(port: Port) -> bool:
-    """Given a port, return whether its owner is known to be a container."""
-    return is_starting(port) or interfaces.owner_is_container(port)
 
 
 def _path(uuid: str) -> str:

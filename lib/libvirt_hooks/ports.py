@@ -28,10 +28,11 @@ def port_created(xml: bytes) -> None:
     port = network.port
     if port is None:
         raise HookError("port-created came without a <networkport>: these hooks need libvirt 5.5 or later")
-    port.container = containers.is_owner(port)
-    tap = "" if containers.is_starting(port) else interfaces.of_port(port)
+    starts = containers.is_starting(port)
+    port.container = starts or interfaces.owner_is_container(port)
+    tap = "" if starts else interfaces.of_port(port)
     try:
-        reason = why_left_alone(port, network) or _announce(port, network, tap)
+        reason = why_left_alone(port, network) or _announce(port, network, tap, starts)
     except HookError as error:
         containers.forget_start(port.vm_uuid)  # libvirt gives the start up
         raise HookError(f"{tickets.guest(port)}, NIC {port.mac}: {error}") from error
@@ -41,9 +42,10 @@ def port_created(xml: bytes) -> None:
             tickets.write(tickets.new(port, network.name, None, live=True))
 
 
-def _announce(port: Port, network: Network, tap: str) -> str:
+def _announce(port: Port, network: Network, tap: str, container_starts: bool) -> str:
     """Given a port, its network and its tap or "", write the port's ticket and start the detached process.
 
+    A container that starts needs no such process: the lxc hook's `start` sets the VLANs, and nothing runs before that.
     Return why the port is left alone after all, or "". Raises HookError if the port cannot have its wanted VLANs.
     """
     lock = _wait_for_lock(tickets.key(port))  # two hooks at once must not both find the address free
@@ -68,7 +70,7 @@ def _announce(port: Port, network: Network, tap: str) -> str:
     finally:
         os.close(lock)
     log.info(f"{tickets.subject(ticket, tap)}: wanted on {port.bridge}: {to_text(vlans)}")
-    if containers.is_starting(port):  # the lxc hook's `start` sets the VLANs, and nothing runs before that
+    if container_starts:
         return ""
     try:
         _start_detached(ticket, live=bool(tap))

@@ -326,7 +326,7 @@ def watched() -> Figures:
             row(
                 "watch: wrong VLAN → the right one", statistics.median(mended), "typed", statistics.median(typed), "≤ 3"
             ),
-            "it reads before it types, each in a process of its own",
+            "watch reads the VLANs before it changes them, and runs a process for each step",
         ),
         row("watch: bridge made anew → its 30 taps right", all_of_them, "30 times one", 30 * one, "≤ 2"),
     ]

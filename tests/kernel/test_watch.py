@@ -101,7 +101,10 @@ def nic(bridge, ready):
 
 @pytest.fixture
 def watch(tmp_path):
-    """Give watch(*options), which starts it; afterwards it has ended as it should, and nothing of it is left."""
+    """Give watch(*options), which starts `libvirt-vlan watch`.
+
+    Afterwards the fixture ends each watch. No watch may have printed a traceback, and no `bridge monitor` may be left.
+    """
     started = []
 
     def start(*options):

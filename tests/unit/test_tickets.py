@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from libvirt_hooks import HookError, containers, log, statefiles, sysfs, tickets
+from libvirt_hooks import HookError, containers, interfaces, log, statefiles, sysfs, tickets
 from libvirt_hooks.hookdata import Port
 from libvirt_hooks.tickets import LIVE_GRACE_SECONDS, RELEASED, Ticket
 from libvirt_hooks.vlans import access, every
@@ -384,11 +384,13 @@ def test_a_note_of_a_start_is_no_ticket(directories):
     (directories / "libvirt/lxc").mkdir(parents=True)
     (directories / "libvirt/lxc/web.xml").write_text(f"<uuid>{ticket().vm_uuid}</uuid>")
     assert not containers.is_starting(port)  # it runs since
-    assert containers.is_owner(port)
+    assert interfaces.owner_is_container(port)
     containers.forget_start(ticket().vm_uuid)
     containers.forget_start(ticket().vm_uuid)
     assert not containers.is_starting(port)
-    assert not containers.is_owner(Port(vm="web", vm_uuid=ticket().vm_uuid.replace("7", "8")))
+    other = Port(vm="web", vm_uuid=ticket().vm_uuid.replace("7", "8"))
+    assert not containers.is_starting(other)
+    assert not interfaces.owner_is_container(other)
 
 
 def test_a_note_of_a_start_that_was_cut_short_ends(directories):

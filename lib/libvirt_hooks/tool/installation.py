@@ -114,10 +114,9 @@ def _ours(hook: str) -> list[Path]:
     """Given a hook's name, return our files that libvirt would call for it."""
     marks = (f"from libvirt_hooks.{hook} import main".encode(), bytes(PACKAGE))
     files = [HOOKS / hook, *sorted((HOOKS / f"{hook}.d").glob("*"))]
-    files = [
-        file for file in files if ".dpkg-" not in file.name
-    ]  # another version of the package's, which does nothing
-    return [file for file in files if file.is_file() and any(mark in file.read_bytes() for mark in marks)]
+    # dpkg leaves other versions of a hook as NAME.dpkg-…, and those do nothing
+    files = [file for file in files if file.is_file() and ".dpkg-" not in file.name]
+    return [file for file in files if any(mark in file.read_bytes() for mark in marks)]
 
 
 def _started(daemon: str) -> list[float]:

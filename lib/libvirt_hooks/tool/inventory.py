@@ -98,14 +98,16 @@ def bridges(nics: list[NicState]) -> list[BridgeState]:
     ours = {nic.port.bridge for nic in nics if nic.wanted is not None}
     return [
         BridgeState(
-            name=name,
-            fault=_fault(name) if name in ours else "",
-            default_pvid=sysfs.default_pvid(name),
-            uplinks={port: current.get(port, {}) for port in sorted(sysfs.bridge_ports(name)) if port not in taps},
-            exists=sysfs.bridge(name).exists,
-            filters_vlans=sysfs.bridge(name).vlan_filtering,
+            name=state.name,
+            fault=_fault(state) if state.name in ours else "",
+            default_pvid=state.default_pvid,
+            uplinks={
+                port: current.get(port, {}) for port in sorted(sysfs.bridge_ports(state.name)) if port not in taps
+            },
+            exists=state.exists,
+            filters_vlans=state.vlan_filtering,
         )
-        for name in sorted({nic.port.bridge for nic in nics if nic.port.bridge})
+        for state in map(sysfs.bridge, sorted({nic.port.bridge for nic in nics if nic.port.bridge}))
     ]
 
 
@@ -215,10 +217,10 @@ def _networks() -> dict[str, bytes]:
     return found
 
 
-def _fault(name: str) -> str:
-    """Given a bridge's name, return why the bridge keeps VMs out of their VLANs, "" if it does not."""
+def _fault(state: sysfs.Bridge) -> str:
+    """Given a bridge, return why the bridge keeps VMs out of their VLANs, "" if it does not."""
     try:
-        check_bridge(sysfs.bridge(name))
+        check_bridge(state)
     except HookError as error:
         return str(error)
     return ""

@@ -113,7 +113,10 @@ def _use(bridge: BridgeState, vid: int, members: list[Member]) -> VlanUse:
 
 
 def _joined(uses: list[VlanUse]) -> list[VlanUse]:
-    """Given VLANs one by one, in order, return them with neighbours that have the same members and uplinks as one."""
+    """Given single VLANs in order, return them with runs of neighbours joined.
+
+    Two neighbours are joined if they have the same bridge, members and uplinks.
+    """
     joined: list[VlanUse] = []
     last: dict[str, int] = {}  # where in `joined` the last VLAN of each bridge is
     for use in uses:

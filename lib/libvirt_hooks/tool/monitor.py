@@ -44,7 +44,10 @@ def interfaces(lines: bytes) -> tuple[dict[int, str], str]:
 
 
 def _run(writer: int) -> None:
-    """Run it until it ends. Its parent is this thread, which waits for it: not even SIGKILL leaves it behind."""
+    """Run `bridge monitor` until `bridge monitor` ends, and write its lines to this descriptor.
+
+    The kernel kills `bridge monitor` when this thread ends. So a SIGKILL of watch leaves no `bridge monitor` behind.
+    """
     libc, watch = ctypes.CDLL(None), os.getpid()
 
     def end_with_watch() -> None:

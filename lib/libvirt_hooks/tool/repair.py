@@ -16,8 +16,9 @@ from ..wanted import check_bridge
 
 
 def planned(tap: str, bridge_name: str, current: Vlans | None, wanted: Vlans) -> list[list[str]]:
-    """Given a tap, its bridge, its current VLANs (None: it is not there) and its wanted VLANs, return what to type.
+    """Given a tap, its bridge, its current and its wanted VLANs, return the commands that make the tap right.
 
+    If the tap is not on its bridge, its current VLANs are None, and the first commands put the tap back.
     Raises HookError if the tap cannot be put back on its bridge.
     """
     if current is not None:
