@@ -14,6 +14,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from halves import half
 from iproute import eventually, ip
 
 from libvirt_hooks import VERSION
@@ -30,6 +31,13 @@ def pytest_sessionstart():
     """Outside the lab, these tests would change a real machine's network, or find no VLAN filtering there."""
     if os.environ.get("LAB") != "1":
         pytest.exit("run it in the lab: tests/lab/run -- python3 -m pytest tests/kernel", returncode=1)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keep the half of LAB_HALF, if it says 1 or 2."""
+    kept = half(items)
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
 
 
 def port_created(name="zerotier", uuid=UUID, **replacements):

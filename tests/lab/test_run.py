@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The lab itself, from outside: exit statuses, and a second boot only for a kernel that has died."""
+"""The lab itself, from outside: exit statuses, its processor, and a second boot only for a kernel that has died."""
 
+import importlib.machinery
+import importlib.util
+import os
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -53,3 +58,26 @@ def test_a_command_that_takes_too_long_is_not_run_again(lab):
 
     assert (done.returncode, runs) == (125, 1)
     assert done.stderr == "lab: the command took longer than --timeout allows, and was ended\n"
+
+
+def test_no_two_labs_stay_on_the_same_processor():
+    """The labs that are more than the processors, and others that run meanwhile take some, stay on none."""
+    loader = importlib.machinery.SourceFileLoader("lab", str(RUN))
+    lab = importlib.util.module_from_spec(importlib.util.spec_from_loader("lab", loader))
+    loader.exec_module(lab)
+    processors = os.sched_getaffinity(0)
+    all_run = threading.Barrier(len(processors) + 1)
+
+    def stay(_number):  # what a thread stays on is its own
+        with lab.processor_of_its_own():
+            all_run.wait(timeout=10)
+            during = os.sched_getaffinity(0)
+            all_run.wait(timeout=10)
+        return during, os.sched_getaffinity(0)
+
+    with ThreadPoolExecutor(all_run.parties) as executor:
+        stays = list(executor.map(stay, range(all_run.parties)))
+    ones = [during for during, _ in stays if during != processors]
+    assert all(len(during) == 1 for during in ones)
+    assert len(set().union(*ones)) == len(ones) <= len(processors)
+    assert [after for _, after in stays] == [processors] * len(stays)

@@ -5,11 +5,11 @@ import os
 import shlex
 import subprocess
 import time
-from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from halves import half
 from iproute import eventually, ip
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -30,8 +30,7 @@ def pytest_sessionstart():
 
 def pytest_collection_modifyitems(config, items):
     """Keep the tests that this libvirt can run, and of these the half of LAB_HALF, if it says 1 or 2."""
-    kept = without_containers(items)
-    kept = half(kept, os.environ["LAB_HALF"]) if os.environ.get("LAB_HALF") else kept
+    kept = half(without_containers(items))
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
 
@@ -44,16 +43,6 @@ def without_containers(items):
     if len(kept) < len(items):
         print(f"\nleft out: {len(items) - len(kept)} tests of containers, because this libvirt has no LXC driver")
     return kept
-
-
-def half(items, number):
-    """Given tests, return those of one half of the files: the next largest goes where there are fewer tests so far."""
-    halves = {"1": [], "2": []}
-    counts = Counter(item.path for item in items)
-    for path in sorted(counts, key=lambda path: (-counts[path], path)):
-        fewer = min(halves, key=lambda number: sum(counts[file] for file in halves[number]))
-        halves[fewer].append(path)
-    return [item for item in items if item.path in halves[number]]
 
 
 def virsh(*words, stdin=None):

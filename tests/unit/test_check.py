@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""tests/check in full runs every environment, and the two halves of tests/libvirt are the whole of it."""
+"""tests/check in full runs every environment, and two halves of tests are the whole of them."""
 
 import os
 import re
@@ -22,18 +22,19 @@ def test_a_full_run_has_every_environment():
     assert (set(listed) - halves) | whole == set(known.split(", "))
 
 
-def collected(half):
-    """Given "1", "2" or "" for both, return the tests that pytest collects in tests/libvirt."""
+def collected(tests, half):
+    """Given a directory and "1", "2" or "" for both, return the tests that pytest collects there."""
     shown = subprocess.check_output(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", "tests/libvirt"],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", tests],
         cwd=REPOSITORY, env={**os.environ, "LAB": "1", "LAB_HALF": half}, text=True,
     )  # fmt: skip
     return [line for line in shown.splitlines() if "::" in line]
 
 
+@pytest.mark.parametrize("tests", ["tests/kernel", "tests/libvirt"])
 @pytest.mark.skipif("LAB" in os.environ, reason="in the lab, there is not always a libvirtd")
-def test_the_halves_are_the_whole_and_about_as_large():
-    first, second = collected("1"), collected("2")
+def test_the_halves_are_the_whole_and_about_as_large(tests):
+    first, second = collected(tests, "1"), collected(tests, "2")
 
-    assert sorted(first + second) == sorted(collected(""))
+    assert sorted(first + second) == sorted(collected(tests, ""))
     assert abs(len(first) - len(second)) < 20
