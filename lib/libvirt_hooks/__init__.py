@@ -12,6 +12,8 @@ What runs while libvirtd waits imports as little as it can: no dataclasses, typi
 """
 
 VERSION = "1.0.0"
+# what to do if the system gives no process, no thread or no open file
+LACKING = "look at the host's processes and free memory, and try again"
 
 
 class HookError(Exception):

@@ -18,6 +18,7 @@ DIRECTORY = "/var/backups/libvirt"
 # source: libvirt, src/conf/domain_conf.c and virnetworkobj.c, virDomainConfigFile(), virNetworkConfigFile()
 CONFIGURATION = {"qemu": "/etc/libvirt/qemu", "network": "/etc/libvirt/qemu/networks"}
 DEFINE = {"qemu": "virsh define", "network": "virsh net-define"}
+DUMP = {"qemu": "virsh dumpxml --inactive --security-info", "network": "virsh net-dumpxml --inactive"}
 SAVE_SECONDS = 2  # a local disk takes milliseconds; a file system that hangs must not stop a VM
 # a year of a VM that is changed every week; a definition has some 8 KiB
 KEEP = 50
@@ -133,7 +134,9 @@ def _persistent(kind: str, given: Identity) -> bytes:
     except FileNotFoundError:
         return b""
     except HookError as error:
-        raise HookError(f"{path} is damaged") from error
+        raise HookError(
+            f"{path} is damaged: {DUMP[kind]} prints what libvirt goes by, {DEFINE[kind]} writes that again"
+        ) from error
 
 
 def _without_state(xml: bytes) -> bytes:

@@ -15,10 +15,11 @@ from typing import TextIO
 
 import sh
 
-from . import HookError, log
+from . import LACKING, HookError, log
 from .vlans import Vlans, from_bridge
 
 TIMEOUT_SECONDS = 30  # a `bridge` takes milliseconds; one that takes this long is stuck, and is killed
+FIND_OUT = ": run it in a shell to find out why"
 BATCH = {"bridge": ["bridge", "-j", "-compressvlans", "-batch", "-"], "ip": ["ip", "-batch", "-"]}
 
 
@@ -48,7 +49,9 @@ def type_commands(commands: list[list[str]], subject: str) -> list[object]:
     reads = [shlex.join(command) for command in commands if is_read(command)]
     answers = _parsed(said)
     if len(answers) != len(reads):
-        raise HookError(f"{', '.join(reads)}: answered what is no JSON: {said[:200]!r}")
+        raise HookError(
+            f"{', '.join(reads)}: the answer is not JSON: {said[:200]!r}: update iproute2 if it says so in a shell"
+        )
     return answers
 
 
@@ -92,9 +95,11 @@ def _run(command: list[str], stdin: str = "") -> str:
                 running.wait()
             except sh.ErrorReturnCode as error:
                 if too_late.is_set():
-                    raise HookError(f"{typed}: killed, because it was not done after {TIMEOUT_SECONDS} s") from error
+                    raise HookError(
+                        f"{typed}: killed after {TIMEOUT_SECONDS} s: look into dmesg, and try again"
+                    ) from error
                 words = _read_back(complained).split() or _read_back(said).split()
-                raise HookError(f"{typed}: exit {error.exit_code}: {' '.join(words)}") from error
+                raise HookError(f"{typed}: exit {error.exit_code}: {' '.join(words)}{FIND_OUT}") from error
             except RuntimeError:  # there can be no thread now: nobody would end a command that hangs
                 running.kill()
                 raise
@@ -104,9 +109,9 @@ def _run(command: list[str], stdin: str = "") -> str:
     except sh.CommandNotFound as error:
         raise HookError(f"{command[0]} is not installed: install iproute2") from error
     except sh.ForkException as error:  # its text has a whole traceback
-        raise HookError(f"{typed}: cannot be run: {str(error).strip().splitlines()[-1]}") from error
+        raise HookError(f"{typed}: cannot be run: {str(error).strip().splitlines()[-1]}: {LACKING}") from error
     except (OSError, RuntimeError, ValueError) as error:  # sh could start no thread, or its child was killed
-        raise HookError(f"{typed}: cannot be run: {error}") from error
+        raise HookError(f"{typed}: cannot be run: {error}: {LACKING}") from error
 
 
 def _run_batch(commands: list[list[str]]) -> str:
@@ -118,11 +123,12 @@ def _run_batch(commands: list[list[str]]) -> str:
         _, ran, said = str(error).partition(f"{shlex.join(batch)}: ")
         if not ran:
             raise
-        said, _, line = said.partition(" Command failed -:")
+        advice = FIND_OUT if said.endswith(FIND_OUT) else ""
+        said, _, line = said.removesuffix(FIND_OUT).partition(" Command failed -:")
         typed = f"{shlex.join(commands[0])} and those after it"
         if line.isdigit():
             typed = shlex.join(commands[int(line) - 1])
-        raise HookError(f"{typed}: {said}") from error
+        raise HookError(f"{typed}: {said}{advice}") from error
 
 
 def _without_options(command: list[str]) -> list[str]:

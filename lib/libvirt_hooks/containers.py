@@ -33,7 +33,7 @@ def note_start(uuid: str) -> None:
         os.close(os.open(_path(uuid), os.O_WRONLY | os.O_CREAT, 0o600))
         os.utime(_path(uuid))
     except OSError as error:
-        raise HookError(f"cannot write {_path(uuid)}: {error.strerror}: fix that and try again") from error
+        raise HookError(f"cannot write {_path(uuid)}: {error.strerror}: {tickets.LOOK}") from error
 
 
 def forget_start(uuid: str) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import select
 
-from . import HookError, log
+from . import LACKING, HookError, log
 
 SIGKILL = 9  # source: signal(7); the signal module would import enum, and libvirtd waits
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
@@ -24,7 +24,7 @@ def run_detached(work: Callable[[], None]) -> None:
         parent_lives, parent = os.pipe()
         child = os.fork()
     except OSError as error:
-        raise HookError(f"cannot start a process: {error.strerror}: fix that and try again") from error
+        raise HookError(f"cannot start a process: {error.strerror}: {LACKING}") from error
     if child == 0:
         os.close(parent)
         _work_and_exit(work, parent_lives)
@@ -40,7 +40,7 @@ def run_within(seconds: float, work: Callable[[], None]) -> bool:
         done, worker = os.pipe()
         child = os.fork()
     except OSError as error:
-        raise HookError(f"cannot start a process: {error.strerror}: fix that and try again") from error
+        raise HookError(f"cannot start a process: {error.strerror}: {LACKING}") from error
     if child == 0:
         os.close(done)  # worker stays open until this process ends
         _exit_after(work)

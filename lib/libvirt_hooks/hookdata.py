@@ -175,7 +175,7 @@ def checked_mac(text: str) -> str:
     mac = text.lower()
     parts = mac.split(":")
     if len(parts) != 6 or not all(len(part) == 2 and HEX_DIGITS.issuperset(part) for part in parts):
-        raise HookError(f"'{text}' is no MAC address: let only libvirt call this hook")
+        raise HookError(f"'{text}' is not a MAC address: let only libvirt call this hook")
     return mac
 
 
@@ -184,7 +184,7 @@ def checked_uuid(text: str) -> str:
     uuid = text.lower()
     lengths = [len(part) for part in uuid.split("-")]
     if lengths != [8, 4, 4, 4, 12] or not HEX_DIGITS.issuperset(uuid.replace("-", "")):
-        raise HookError(f"'{text}' is no UUID: let only libvirt call this hook")
+        raise HookError(f"'{text}' is not a UUID: let only libvirt call this hook")
     return uuid
 
 

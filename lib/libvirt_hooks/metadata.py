@@ -33,7 +33,7 @@ def vlan_lists(metadata: Element | None) -> dict[str, Element]:
             if not name:
                 raise HookError("<portgroup> in the network's <metadata> has no name: give it one")
             if name in found:
-                raise HookError(f"{_named(name)} is there twice: remove one")
+                raise HookError(f"{_named(name)} is defined twice: remove one")
             found[name] = portgroup
     return found
 
@@ -76,7 +76,7 @@ def _tagged(tags: list[Element], place: str) -> Vlans:
             raise HookError(f"{tag_text} has a nativeMode: a native VLAN is one VID, so give it a <tag> of its own")
         taken = [vid for vid in vids if vid in vlans]
         if taken:
-            raise HookError(f"{tag_text}: VLAN {taken[0]} is there already: name it once")
+            raise HookError(f"{tag_text}: VLAN {taken[0]} is named twice: name it once")
         vlans.update(dict.fromkeys(vids, NATIVE_MODES[mode]))
         native = native or (written if mode else "")
     if not vlans:

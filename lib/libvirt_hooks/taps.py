@@ -201,7 +201,7 @@ def _check_same_tap(ticket: Ticket, tap: str, number: int) -> None:
         if (tap, sysfs.ifindex(tap)) != ticket.veth:
             raise HookError(f"{tap} is not this NIC's veth any more: try again")
     elif sysfs.address(tap) != tap_address(ticket.mac):
-        raise HookError(f"{tap} does not have the address of this NIC's tap, {tap_address(ticket.mac)}")
+        raise HookError(f"{tap} does not have the address of this NIC's tap, {tap_address(ticket.mac)}: try again")
 
 
 def _seen(bridge_name: str, nic_key: str) -> dict[str, int]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DIRECTORY = "/run/libvirt-hooks"
+LOOK = f"look at ls -la {DIRECTORY} and df /run, and try again"  # what to do if the system refuses a file there
 # Between the announcement of a live change and libvirt's taking it back lie milliseconds; seconds on a busy host.
 LIVE_GRACE_SECONDS = 5
 # Between the end of port-created and libvirt's own note of the port lie milliseconds; seconds on a busy host.
@@ -112,7 +113,7 @@ def write(ticket: Ticket) -> None:
             os.unlink(f"{file_name}.new")
         except OSError:  # there is no such file yet
             pass
-        raise HookError(f"cannot write {file_name}: {error.strerror}: fix that and try again") from error
+        raise HookError(f"cannot write {file_name}: {error.strerror}: {LOOK}") from error
 
 
 def write_as_containers(ticket: Ticket) -> None:
@@ -132,7 +133,7 @@ def read(file_name: str) -> Ticket:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise HookError(f"the ticket {file_name} cannot be read ({error.strerror}): fix that and try again") from error
+        raise HookError(f"the ticket {file_name} cannot be read ({error.strerror}): {LOOK}") from error
     found = dict(line.split(" ", 1) for line in whole.split("\n") if " " in line)
     try:
         if not end:
@@ -193,7 +194,7 @@ def take_lock(nic_key: str) -> int:
         os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
         descriptor = os.open(file_name, os.O_WRONLY | os.O_CREAT, 0o600)
     except OSError as error:
-        raise HookError(f"cannot lock {file_name}: {error.strerror}: fix that and try again") from error
+        raise HookError(f"cannot lock {file_name}: {error.strerror}: {LOOK}") from error
     try:
         place = int(nic_key.replace(VETH, "1").replace(":", ""), 16)
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)

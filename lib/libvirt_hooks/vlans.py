@@ -36,7 +36,7 @@ def checked_vid(text: str) -> int:
     `bridge` itself reads VIDs with atoi(): to it, "5x" is 5 and "abc" is 0.
     """
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and VID_MIN <= int(text) <= VID_MAX):
-        raise HookError(f"'{text}' is no VID: a VID is a number from {VID_MIN} to {VID_MAX}")
+        raise HookError(f"'{text}' is not a VID: a VID is a number from {VID_MIN} to {VID_MAX}")
     return int(text)
 
 
@@ -59,7 +59,9 @@ def from_bridge(shown: object) -> Vlans:
                 for vid in range(entry["vlan"], entry.get("vlanEnd", entry["vlan"]) + 1):
                     vlans[vid] = " ".join(words)
     except (TypeError, KeyError, AttributeError) as error:
-        raise HookError(f"bridge -j vlan show answered what is no list of VLANs: {shown!r}") from error
+        raise HookError(
+            f"bridge -j vlan show: not a list of VLANs: {shown!r}: update iproute2 if it says so in a shell"
+        ) from error
     return vlans
 
 
@@ -89,7 +91,7 @@ def from_text(text: str) -> Vlans:
         vids, _, flags = entry.partition(" ")
         first, _, last = vids.partition("-")
         if flags not in ("", "pvid", "untagged", ACCESS):
-            raise HookError(f"'{flags}' are no flags of a VLAN")
+            raise HookError(f"'{flags}' are not flags of a VLAN")
         for vid in range(checked_vid(first), checked_vid(last or first) + 1):
             vlans[vid] = flags
     return vlans

@@ -14,6 +14,8 @@ from conftest import MAC, REPOSITORY, TAP_MAC, TICKETS, UUID, Bridge, detached, 
 from iproute import ACCESS, always, eventually, ip, vlans
 from ready import Ready
 
+LOOK = f"look at ls -la {TICKETS} and df /run, and try again"
+
 ZEROTIER, SERVER, DEFAULT = {46: ACCESS}, {3: ACCESS}, {1: ACCESS}
 LAB = {10: ACCESS, 20: (), **dict.fromkeys(range(30, 41), ())}
 DOMAIN = domain([(MAC, UUID, "vnet0")])
@@ -203,7 +205,7 @@ def test_bridge_hangs_once(bridge, ready, bridge_that, live, call):
 
     assert vlans("vnet0") == ZEROTIER
     said = [line for line in logged() if line.startswith("trying again: ")]
-    assert [line.endswith(": killed, because it was not done after 1 s") for line in said] == [True]
+    assert [line.endswith(": killed after 1 s: look into dmesg, and try again") for line in said] == [True]
     assert subprocess.run(["pgrep", "-x", "sleep"], check=False).returncode == 1
 
 
@@ -215,7 +217,7 @@ def test_bridge_always_hangs_while_libvirt_waits(bridge, ready, bridge_that):
 
     assert refused(done) == (
         f"VM web: NIC {MAC}, tap vnet0: bridge -j link show dev vnet0 and those after it: "
-        "killed, because it was not done after 1 s"
+        "killed after 1 s: look into dmesg, and try again"
     )
     assert time.monotonic() - began < 20
     assert vlans("vnet0") == DEFAULT
@@ -284,7 +286,7 @@ def test_no_ticket_can_be_written(bridge, ready, run, how, why):
     line = refused(ready.network("port-created", networkport(UUID, "zerotier")))
 
     what = f"cannot write {TICKETS}/{TAP_MAC}.{UUID}" if how == "full" else f"cannot lock {TICKETS}/lock"
-    assert line == f"VM web, NIC {MAC}: {what}: {why}: fix that and try again"
+    assert line == f"VM web, NIC {MAC}: {what}: {why}: {LOOK}"
     assert (tickets(), ready.detached()) == ([], [])
     assert ready.network("port-created", networkport(UUID, "")).returncode == 0
 
@@ -305,7 +307,7 @@ def test_a_full_run_stops_nothing_that_has_a_ticket(bridge, ready, run):
 def test_a_read_only_run_stops_the_start_and_is_waited_out_by_the_detached_process(bridge, ready, run):
     announced(bridge, ready)
     run.mount("ro")
-    why = f"cannot lock {TICKETS}/lock: Read-only file system: fix that and try again"
+    why = f"cannot lock {TICKETS}/lock: Read-only file system: {LOOK}"
     assert refused(ready.qemu("web", DOMAIN)) == f"VM web: NIC {MAC}, tap vnet0: {why}"
     ready.follow(TAP_MAC)
     eventually(lambda: f"trying again: {why}" in logged())
@@ -400,7 +402,7 @@ def test_no_process_can_be_started_while_libvirt_waits(bridge, few):
 
     line = refused(done)
     why = "cannot start a process: Resource temporarily unavailable"
-    assert line == f"VM web, NIC {MAC}: {why}: fix that and try again"
+    assert line == f"VM web, NIC {MAC}: {why}: look at the host's processes and free memory, and try again"
     assert (detached(), tickets()) == ([], [])
     assert hook("port-created", port_created("no-portgroup"), executable=few.executable("network")).returncode == 0
 

@@ -286,7 +286,10 @@ def test_a_damaged_ticket_stops_the_start(bridge):
     [
         ("on no bridge", "vnet0 is not on br0: try again"),
         ("on another bridge", "vnet0 is not on br0: try again"),
-        ("nowhere", 'bridge -j link show dev vnet0: exit 1: Cannot find device "vnet0"'),
+        (
+            "nowhere",
+            'bridge -j link show dev vnet0: exit 1: Cannot find device "vnet0": run it in a shell to find out why',
+        ),
     ],
 )
 def test_a_tap_that_is_not_on_the_bridge_stops_the_start(bridge, where, says):

@@ -40,7 +40,7 @@ def test_a_portgroup_that_cannot_work(bridge, name, says):
 def test_a_vid_that_is_none(bridge, suffix):
     xml = port_created(vid=("'zerotier-46'", f"'zerotier-{suffix}'"))
 
-    assert f"'{suffix}' is no VID: a VID is a number from 1 to 4094" in refused(hook("port-created", xml))
+    assert f"'{suffix}' is not a VID: a VID is a number from 1 to 4094" in refused(hook("port-created", xml))
 
 
 def test_a_bridge_that_does_not_exist():
@@ -112,7 +112,7 @@ def test_tickets_that_cannot_be_written(bridge):
         TICKETS.unlink()
 
     assert done.returncode == 1
-    assert "cannot lock /run/libvirt-hooks/lock: File exists: fix that and try again" in done.stderr
+    assert "cannot lock /run/libvirt-hooks/lock: File exists: look at ls -la /run/libvirt-hooks" in done.stderr
 
 
 def test_the_lib_is_not_there(bridge, tmp_path):

@@ -41,6 +41,7 @@ def test_commands_that_always_fail_are_given_up_with_the_reason_in_the_log(bridg
 
     command = "bridge vlan del dev vnet0 vid 1 master"
     reason = f"web {MAC} vnet0 zerotier: {command}: exit 2: RTNETLINK answers: Operation not permitted"
+    reason += ": run it in a shell to find out why"
     assert logged()[-1] == reason
     assert logged().count(f"trying again: {reason}") == 1
     assert vlans("vnet0") == {1: ACCESS}

@@ -187,7 +187,7 @@ def test_a_bridge_made_anew_gets_its_taps_back_and_no_frame_gets_astray(bridge, 
     link = "ip link set dev vnet0"
     typed = [line for line in running.lines() if "vnet0" in line]
     assert typed == [
-        f"web {MAC} vnet0 zerotier: is not on br0, which was made anew",
+        f"web {MAC} vnet0 zerotier: is not on br0, which was deleted and created again",
         f"{link} down",
         f"{link} master br0",
         "bridge vlan del dev vnet0 vid 1 master",

@@ -104,4 +104,4 @@ def test_with_a_damaged_lib_the_command_by_hand_does_the_same(vm, network, damag
 
 
 def test_switched_on_twice_it_says_so(network):
-    assert tool("on") == (0, ["the hooks were not switched off", "libvirt-vlan sync would type:"], [])
+    assert tool("on") == (0, ["the hooks were not switched off", "libvirt-vlan sync would run:"], [])

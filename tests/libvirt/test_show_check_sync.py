@@ -227,7 +227,8 @@ def test_hooks_that_cannot_be_called_or_trusted_are_found(taps):
             f"{NETWORK_HOOK} is not executable, so libvirt passes it over: chmod 755 {NETWORK_HOOK}",
             f"{NETWORK_HOOK} was installed or changed after libvirtd started, which may not know it: "
             "systemctl restart libvirtd",
-            f"{QEMU_HOOK} is not there, or is another's: install the hooks with make install",
+            f"{QEMU_HOOK} does not exist, or belongs to another tool: install the hooks with make install, or with the "
+            "Ansible role",
         ]
     finally:
         NETWORK_HOOK.chmod(0o755)

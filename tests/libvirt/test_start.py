@@ -66,8 +66,8 @@ def test_a_saved_vm_is_in_its_vlan_when_it_is_restored(vm):
             ["zerotier-46", "zerotier-47"],
             "portgroup 'zerotier' could be any of zerotier-46, zerotier-47 in network br0: ",
         ),
-        (["zerotier-4095"], "'4095' is no VID: a VID is a number from 1 to 4094"),
-        (["zerotier-x"], "'x' is no VID: a VID is a number from 1 to 4094"),
+        (["zerotier-4095"], "'4095' is not a VID: a VID is a number from 1 to 4094"),
+        (["zerotier-x"], "'x' is not a VID: a VID is a number from 1 to 4094"),
     ],
 )
 def test_a_portgroup_that_cannot_work_stops_the_start(libvirtd, vm, network, portgroups, says):

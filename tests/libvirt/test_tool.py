@@ -73,7 +73,7 @@ def test_plan_says_what_a_start_would_give_and_what_it_would_refuse(vm, network)
         f"7 {MACS['lab']} - lab: wanted on br0: 10 pvid untagged, 20, 30-40",
         f"7 {MACS['all']} - all: wanted on br0: 1 pvid untagged, 2-4094",
         f"7 {MACS[None]} - -: left alone: it has no portgroup",
-        f"7 {odd[0]} - -: left alone: it is no port of a libvirt network",
+        f"7 {odd[0]} - -: left alone: it is not a port of a libvirt network",
         f"7 {odd[1]} - slow: left alone: portgroup slow names no VID",
     ]
     refused = subprocess.run([*LIBVIRT, "start", "--domain", "7"], capture_output=True, text=True, check=False).stderr

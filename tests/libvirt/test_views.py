@@ -76,4 +76,4 @@ def test_table_json_and_graph_say_who_is_in_which_vlan_and_what_is_missing(spoil
 
 
 def test_what_is_no_vid_is_refused(libvirtd):
-    assert tool("vlans", "46", "5x") == (2, [], ["libvirt-vlan: '5x' is no VID: a VID is a number from 1 to 4094"])
+    assert tool("vlans", "46", "5x") == (2, [], ["libvirt-vlan: '5x' is not a VID: a VID is a number from 1 to 4094"])

@@ -89,4 +89,4 @@ def test_it_goes_on_while_libvirtd_is_down(vm, watch):
     eventually_settled()
 
     assert vlans(tap) == ZEROTIER
-    assert "which was made anew" in watch.read_text()
+    assert "which was deleted and created again" in watch.read_text()

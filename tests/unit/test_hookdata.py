@@ -83,7 +83,7 @@ def test_a_port_of_which_libvirt_says_little_has_little():
 
 
 def test_a_port_without_a_mac_address_is_refused():
-    with pytest.raises(HookError, match="'' is no MAC address"):
+    with pytest.raises(HookError, match="'' is not a MAC address"):
         hookdata.parse_network(PORT.format("").encode())
 
 
@@ -175,13 +175,13 @@ def test_any_bytes_are_read_or_refused(xml):
 
 @pytest.mark.parametrize("text", ["", "52:54:00:00:00", "52:54:00:00:00:0g", "52-54-00-00-00-02", "5254:00:00:00:02:3"])
 def test_what_is_no_mac_address_is_refused(text):
-    with pytest.raises(HookError, match="is no MAC address"):
+    with pytest.raises(HookError, match="is not a MAC address"):
         hookdata.checked_mac(text)
 
 
 @pytest.mark.parametrize("text", ["", "../../../etc/passwd", "7b8f064f-bc9d-4d00-8cd2-51f033dd32d", "7" * 36])
 def test_what_is_no_uuid_is_refused(text):
-    with pytest.raises(HookError, match="is no UUID"):
+    with pytest.raises(HookError, match="is not a UUID"):
         hookdata.checked_uuid(text)
 
 

@@ -143,9 +143,9 @@ HERE = r"in <portgroup name='lab'> in the network's <metadata>"
         ("<vlan trunk='maybe'><tag id='10'/></vlan>", f"<vlan trunk='maybe'> {HERE}: trunk is 'yes' or 'no'"),
         ("<vlan trunk=''><tag id='10'/></vlan>", "trunk is 'yes' or 'no'"),
         ("<vlan><tag id='40-30'/></vlan>", f"<tag id='40-30'> {HERE}: the range is reversed: write '30-40'"),
-        ("<vlan><tag id='30-40'/><tag id='40-50'/></vlan>", f"<tag id='40-50'> {HERE}: VLAN 40 is there already"),
-        ("<vlan><tag id='30-40'/><tag id='35'/></vlan>", f"<tag id='35'> {HERE}: VLAN 35 is there already"),
-        ("<vlan><tag id='10'/><tag id='010'/></vlan>", "VLAN 10 is there already: name it once"),
+        ("<vlan><tag id='30-40'/><tag id='40-50'/></vlan>", f"<tag id='40-50'> {HERE}: VLAN 40 is named twice"),
+        ("<vlan><tag id='30-40'/><tag id='35'/></vlan>", f"<tag id='35'> {HERE}: VLAN 35 is named twice"),
+        ("<vlan><tag id='10'/><tag id='010'/></vlan>", "VLAN 10 is named twice: name it once"),
         (
             "<vlan><tag id='10' nativeMode='tagged'/><tag id='20' nativeMode='untagged'/></vlan>",
             f"<tag id='20'> {HERE} and <tag id='10'> both have a nativeMode: a port has one native VLAN",
@@ -156,17 +156,17 @@ HERE = r"in <portgroup name='lab'> in the network's <metadata>"
         ),
         ("<vlan><tag id='10' nativeMode='native'/></vlan>", "nativeMode='native' is neither 'tagged' nor 'untagged'"),
         ("<vlan><tag id='10' nativeMode=''/></vlan>", "nativeMode='' is neither 'tagged' nor 'untagged'"),
-        ("<vlan><tag id='0'/></vlan>", f"<tag id='0'> {HERE}: '0' is no VID"),  # a priority tag
-        ("<vlan><tag id='4095'/></vlan>", "'4095' is no VID"),  # reserved, though libvirt's own parser takes it
-        ("<vlan><tag id='4090-4095'/></vlan>", "'4095' is no VID"),
-        ("<vlan><tag id='-5'/></vlan>", "'' is no VID"),
-        ("<vlan><tag id='5-'/></vlan>", "'' is no VID"),  # an open range would be a guess
-        ("<vlan><tag id='1-2-3'/></vlan>", "'2-3' is no VID"),
-        ("<vlan><tag id='10,20'/></vlan>", "'10,20' is no VID"),
-        ("<vlan><tag id='10 - 20'/></vlan>", "'10 ' is no VID"),
-        ("<vlan><tag id='0x10'/></vlan>", "'0x10' is no VID"),
-        ("<vlan><tag/></vlan>", "'' is no VID"),
-        ("<vlan><tag>10</tag></vlan>", "'' is no VID"),
+        ("<vlan><tag id='0'/></vlan>", f"<tag id='0'> {HERE}: '0' is not a VID"),  # a priority tag
+        ("<vlan><tag id='4095'/></vlan>", "'4095' is not a VID"),  # reserved, though libvirt's own parser takes it
+        ("<vlan><tag id='4090-4095'/></vlan>", "'4095' is not a VID"),
+        ("<vlan><tag id='-5'/></vlan>", "'' is not a VID"),
+        ("<vlan><tag id='5-'/></vlan>", "'' is not a VID"),  # an open range would be a guess
+        ("<vlan><tag id='1-2-3'/></vlan>", "'2-3' is not a VID"),
+        ("<vlan><tag id='10,20'/></vlan>", "'10,20' is not a VID"),
+        ("<vlan><tag id='10 - 20'/></vlan>", "'10 ' is not a VID"),
+        ("<vlan><tag id='0x10'/></vlan>", "'0x10' is not a VID"),
+        ("<vlan><tag/></vlan>", "'' is not a VID"),
+        ("<vlan><tag>10</tag></vlan>", "'' is not a VID"),
         (
             "<vlan><tag id='10' native='untagged'/></vlan>",
             "<tag native='…'> .* are id and nativeMode",
@@ -189,8 +189,8 @@ def test_a_vlan_list_that_is_not_clear_is_refused_naming_the_element(vlan, says)
     [
         (block("<portgroup><vlan/></portgroup>"), "<portgroup> in the network's <metadata> has no name: give it one"),
         (block("<portgroup name=''/>"), "has no name"),
-        (block("<portgroup name='a'/><portgroup name='a'/>"), "<portgroup name='a'> .* is there twice: remove one"),
-        (lab("<vlan/>") + lab("<vlan/>"), "<portgroup name='lab'> .* is there twice"),  # in a block each
+        (block("<portgroup name='a'/><portgroup name='a'/>"), "<portgroup name='a'> .* is defined twice: remove one"),
+        (lab("<vlan/>") + lab("<vlan/>"), "<portgroup name='lab'> .* is defined twice"),  # in a block each
         (block("<portgroup name='lab' default='yes'/>"), "<portgroup default='…'> .* possible attributes are name"),
         (block("", " version='1'"), "<hooks:portgroups version='…'> in <metadata>: possible attributes are none"),
         (block("<vlan/>"), "<vlan> in <portgroups> is unknown, <portgroup> is all that can be there"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from jsonschema import validate
 
-from libvirt_hooks import HookError
+from libvirt_hooks import VERSION, HookError
 from libvirt_hooks.hookdata import Nic, Port, parse_domain, port_of
 from libvirt_hooks.tool import command, installation
 from libvirt_hooks.tool.findings import NOTES
@@ -316,10 +316,10 @@ def test_a_nic_of_which_libvirt_says_little_has_little():
 @pytest.mark.parametrize(
     ("nic_xml", "says"),
     [
-        ("", "'' is no MAC address"),
-        ("<mac address='52:54:00'/>", "'52:54:00' is no MAC address"),
+        ("", "'' is not a MAC address"),
+        ("<mac address='52:54:00'/>", "'52:54:00' is not a MAC address"),
         (f"<mac address='{MAC}'/><source {PORT_ID}/><target dev='../x'/>", "'../x' cannot be the name of an interface"),
-        (f"<mac address='{MAC}'/><source portid='../x'/>", "'../x' is no UUID"),
+        (f"<mac address='{MAC}'/><source portid='../x'/>", "'../x' is not a UUID"),
     ],
 )
 def test_a_nic_with_a_value_that_cannot_be_one_of_its_kind_is_refused(nic_xml, says):
@@ -400,7 +400,7 @@ def test_a_network_whose_bridge_has_a_name_that_none_can_have_is_refused():
     [
         (b"", "the XML of VM web cannot be read"),
         (b"error: failed", "the XML of VM web cannot be read \\(syntax error"),
-        (b"<domain/>", "'' is no UUID"),
+        (b"<domain/>", "'' is not a UUID"),
         (b"<!DOCTYPE x>" + domain(""), "cannot be read \\(DTDForbidden"),
         (b"<!DOCTYPE x [<!ENTITY a 'b'>]><domain>&a;</domain>", "cannot be read"),
     ],
@@ -452,6 +452,26 @@ def test_the_debian_packages_hook_beside_anothers_is_right(hooks):
     assert installation.problems() == []
 
 
+@pytest.mark.parametrize(
+    ("tool", "file", "command"),
+    [
+        ("/usr/share/libvirt-hooks/lib/libvirt_hooks/tool", "qemu.d/50-libvirt-hooks",
+         f"dpkg -i --force-confmiss libvirt-hooks_{VERSION}_all.deb"),
+        ("/usr/local/sbin/libvirt-vlan/libvirt_hooks/tool", "qemu", "install -m 755 dist/qemu {hooks}/"),  # one file
+    ],
+)  # fmt: skip
+def test_a_missing_hook_is_installed_as_the_tool_was(hooks, monkeypatch, tool, file, command):
+    monkeypatch.setattr(installation, "TOOL", hooks / "package" if "share" in tool else Path(tool))
+    if "share" in tool:
+        (hooks / "package").mkdir()
+        monkeypatch.setattr(installation, "PACKAGE", hooks)
+    (hooks / "qemu").unlink()
+    (found,) = installation.problems()
+
+    assert (found.code, found.command) == ("hook-missing", command.format(hooks=hooks))
+    assert found.line.startswith(f"{hooks / file} does not exist, or belongs to another tool: ")
+
+
 def switch_off(hooks):
     (hooks / "off").touch()
 
@@ -460,8 +480,8 @@ def switch_off(hooks):
     ("spoil", "code", "says"),
     [
         (lambda hooks: (hooks / "qemu").unlink(), "hook-missing",
-         "qemu is not there, or is another's: install the hooks with make install"),
-        (lambda hooks: (hooks / "qemu").write_text("#!/bin/sh\n"), "hook-missing", "qemu is not there, or is anoth"),
+         "qemu does not exist, or belongs to another tool: install the hooks with make install, or with the Ansible "),
+        (lambda hooks: (hooks / "qemu").write_text("#!/bin/sh\n"), "hook-missing", "qemu does not exist, or belongs"),
         (lambda hooks: (hooks / "qemu").chmod(0o644), "hook-not-executable",
          "qemu is not executable, so libvirt passes it over: chmod 755 "),
         (lambda hooks: (hooks / "qemu").chmod(0o775), "writable-by-others",

@@ -118,7 +118,7 @@ def test_from_bridge_reads_what_bridge_shows(shown, expected):
     "shown", [None, 5, {"a": 1}, {}, "", [{}], [{"vlans": 5}], [{"vlans": [{}]}], [{"vlans": [{"vlan": "x"}]}]]
 )
 def test_from_bridge_refuses_anything_else(shown):
-    with pytest.raises(HookError, match="answered what is no list of VLANs"):
+    with pytest.raises(HookError, match="not a list of VLANs"):
         vlans.from_bridge(shown)
 
 
@@ -148,7 +148,7 @@ def test_checked_vid_takes_numbers_from_1_to_4094(text, vid):
     ],
 )
 def test_checked_vid_refuses_what_is_none(text):
-    with pytest.raises(HookError, match="is no VID: a VID is a number from 1 to 4094"):
+    with pytest.raises(HookError, match="is not a VID: a VID is a number from 1 to 4094"):
         vlans.checked_vid(text)
 
 
@@ -172,5 +172,5 @@ def test_to_text_is_short(some, text):
 
 @pytest.mark.parametrize("text", ["", "46 pvid unta", "46  untagged", "4095", "x", "46,47", "1-4095", "none, 5"])
 def test_from_text_refuses_what_to_text_never_wrote(text):
-    with pytest.raises(HookError, match=r"are no flags of a VLAN|is no VID"):
+    with pytest.raises(HookError, match=r"are not flags of a VLAN|is not a VID"):
         vlans.from_text(text)

@@ -59,13 +59,13 @@ def test_all_and_trunk_are_every_vid(group, default_pvid):
         ("zero", ["zerotier-46"], "no portgroup 'zero'"),  # no prefix of a name
         ("zerotier", ["zerotier-46", "zerotier-47"], "could be any of zerotier-46, zerotier-47"),
         ("server", ["server", "server-3"], "could be any of server, server-3"),  # left alone, or VLAN 3?
-        ("a", ["a-0"], "'0' is no VID"),
-        ("a", ["a-4095"], "'4095' is no VID"),
-        ("a", ["a-4096"], "'4096' is no VID"),
-        ("a", ["a-x"], "'x' is no VID"),
-        ("a", ["a-"], "'' is no VID"),
-        ("a-4O", ["a-4O"], "'4O' is no VID"),  # mistyped: left alone would be the default VLAN
-        ("a-4095", ["a-4095"], "'4095' is no VID"),
+        ("a", ["a-0"], "'0' is not a VID"),
+        ("a", ["a-4095"], "'4095' is not a VID"),
+        ("a", ["a-4096"], "'4096' is not a VID"),
+        ("a", ["a-x"], "'x' is not a VID"),
+        ("a", ["a-"], "'' is not a VID"),
+        ("a-4O", ["a-4O"], "'4O' is not a VID"),  # mistyped: left alone would be the default VLAN
+        ("a-4095", ["a-4095"], "'4095' is not a VID"),
         ("ALL", ["server-3"], "no portgroup 'ALL'"),  # libvirt's names are case-sensitive
     ],
 )

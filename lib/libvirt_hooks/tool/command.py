@@ -36,8 +36,8 @@ def parser() -> argparse.ArgumentParser:
     form.add_argument("--json", action="store_true", help="print JSON, for programs")
     form.add_argument("--prometheus", action="store_true", help="print metrics for node_exporter's textfile collector")
     check.add_argument("--output", metavar="FILE", help="write to this file, in one step, instead of printing")
-    sync = verbs.add_parser("sync", help="set the wanted VLANs of running VMs, and print the commands typed")
-    sync.add_argument("--dry-run", action="store_true", help="print the commands, and type none")
+    sync = verbs.add_parser("sync", help="set the wanted VLANs of running VMs, and print the commands that it runs")
+    sync.add_argument("--dry-run", action="store_true", help="print the commands, and run none")
     sync.add_argument("vm", nargs="*", metavar="VM", help="name or uuid of a running VM (default: all)")
     plan = verbs.add_parser(
         "plan", help="print what each NIC of a VM would get at its next start, or why it would be refused"
@@ -50,9 +50,9 @@ def parser() -> argparse.ArgumentParser:
     watching = verbs.add_parser(
         "watch", help="set the wanted VLANs again whenever somebody changes them, until it is ended"
     )
-    watching.add_argument("--dry-run", action="store_true", help="print what is wrong and the commands, and type none")
+    watching.add_argument("--dry-run", action="store_true", help="print what is wrong and the commands, and run none")
     verbs.add_parser("off", help="switch the hooks off, until libvirt-vlan on or the next boot")
-    verbs.add_parser("on", help="switch the hooks on again, and print what libvirt-vlan sync would type")
+    verbs.add_parser("on", help="switch the hooks on again, and print what libvirt-vlan sync would run")
     return top
 
 
@@ -94,7 +94,7 @@ def _on(_: argparse.Namespace) -> int:
         print("the hooks are switched on")
     except FileNotFoundError:
         print("the hooks were not switched off")
-    print("libvirt-vlan sync would type:")
+    print("libvirt-vlan sync would run:")
     return _sync(argparse.Namespace(vm=[], dry_run=True))
 
 

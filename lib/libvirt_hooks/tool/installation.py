@@ -10,12 +10,13 @@ import subprocess
 import time
 from pathlib import Path
 
-from .. import tickets
+from .. import VERSION, tickets
 from ..hook import OFF
 from .findings import Finding
 
 HOOKS = Path("/etc/libvirt/hooks")
 PACKAGE = Path("/usr/share/libvirt-hooks")  # where the Debian package has the hooks and their lib
+TOOL = Path(__file__).resolve().parent  # says how this tool was installed; in a one-file build it is no directory
 PROC = Path("/proc")
 DRIVERS = Path("/usr")  # somewhere below are libvirt's drivers
 # which daemon runs which hook
@@ -36,9 +37,7 @@ def problems() -> list[Finding]:
     for hook, daemons in DAEMONS.items():
         files = _ours(hook)
         if not files and (hook != "lxc" or has_lxc_driver()):
-            install = "make install"
-            missing = f"{HOOKS / hook} is not there, or is another's"
-            found.append(Finding("hook-missing", missing, install, f"install the hooks with {install}"))
+            found.append(_missing(hook))
         for file in files:
             found += _of_hook(file, [(name, start) for name in daemons for start in _started(name)])
     for directory in (HOOKS / "lib", PACKAGE):
@@ -48,6 +47,24 @@ def problems() -> list[Finding]:
     if SYSTEMD.is_dir() and _systemctl("is-enabled", WATCH) and not _systemctl("is-active", WATCH):
         found.append(Finding("watch-not-running", f"{WATCH} is enabled and does not run", f"systemctl start {WATCH}"))
     return found
+
+
+def _missing(hook: str) -> Finding:
+    """Given a hook that is not there for libvirt, return that finding, and what installs the hook as this tool was."""
+    file, command, end = HOOKS / hook, "make install", ", or with the Ansible role"
+    words = "install the hooks with "
+    if not TOOL.is_dir():  # this is a one-file build
+        command, end, words = f"install -m 755 dist/{hook} {HOOKS}/", "", "make dist builds it: "
+    elif PACKAGE in TOOL.parents:
+        file = HOOKS / f"{hook}.d/50-libvirt-hooks"
+        # dpkg takes a file in /etc that is gone for the operator's wish
+        command, end, words = (
+            f"dpkg -i --force-confmiss libvirt-hooks_{VERSION}_all.deb",
+            "",
+            "install the package again: ",
+        )
+    missing = f"{file} does not exist, or belongs to another tool"
+    return Finding("hook-missing", missing, command, f"{words}{command}{end}")
 
 
 def _systemctl(question: str, unit: str) -> bool:

@@ -19,7 +19,7 @@ from ..wanted import check_bridge, shown_group, waits_for_restart, wanted_vlans,
 from . import virsh
 from .networks import network_of, planned_port
 
-NO_NETWORK = "it is no port of a libvirt network"
+NO_NETWORK = "it is not a port of a libvirt network"
 MADE_PLAIN = "libvirt has made it a plain bridge NIC, as virsh domif-setlink does"
 
 

@@ -69,8 +69,12 @@ def _put_back(tap: str, bridge_name: str) -> tuple[list[list[str]], list[list[st
     """
     check_bridge(sysfs.bridge(bridge_name))
     if sysfs.master(tap) or not sysfs.ifindex(tap):
-        where = f"is on {sysfs.master(tap)}" if sysfs.master(tap) else "does not exist"
-        raise HookError(f"{tap} {where}, and belongs on {bridge_name}: restart the VM if that is not meant")
+        if not sysfs.master(tap):
+            raise HookError(f"{tap} does not exist: restart the VM")
+        raise HookError(
+            f"{tap} is on {sysfs.master(tap)} instead of {bridge_name}: to put it back, ip link set dev {tap} nomaster "
+            "and then libvirt-vlan sync"
+        )
     return [_link(tap, "down"), _link(tap, "master", bridge_name)], [_link(tap, "up")]
 
 

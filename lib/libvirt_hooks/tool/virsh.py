@@ -11,7 +11,7 @@ import secrets
 import shlex
 import subprocess
 
-from .. import HookError
+from .. import LACKING, HookError
 from .installation import has_lxc_driver
 
 VIRSH = ("virsh", "-q", "-c")
@@ -22,6 +22,7 @@ AT_ONCE = 500  # questions for one process: some 50 KiB. source: linux/binfmts.h
 NO_SUCH = ("failed to get domain", "failed to get network", "Domain not found", "Network not found")
 # and if no daemon runs containers. source: libvirt, src/rpc/virnetsocket.c
 NO_DAEMON = "Failed to connect socket to"
+ASK_DAEMON = "systemctl status libvirtd (or virtqemud) says whether libvirt runs"
 
 
 def drivers() -> list[str]:
@@ -94,13 +95,13 @@ def _ask(uri: str, *words: str, shown: str = "") -> bytes:
     except subprocess.TimeoutExpired as error:
         raise HookError(f"{typed}: no answer after {TIMEOUT_SECONDS} s: try again") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in an argument
-        raise HookError(f"{typed}: cannot be run: {error}") from error
+        raise HookError(f"{typed}: cannot be run: {error}: {LACKING}") from error
     said = done.stderr.decode(errors="replace")
     errors = [line for line in said.splitlines() if line.startswith("error:")]  # the exit status is the last command's
     if uri == LXC and NO_DAEMON in said:  # none is started where only VMs run
         return b""
     if any(_is_of_weight(line) for line in errors) or (done.returncode and not errors):
-        raise HookError(f"{typed}: exit {done.returncode}: {' '.join(said.split())}")
+        raise HookError(f"{typed}: exit {done.returncode}: {' '.join(said.split())}: {ASK_DAEMON}")
     return done.stdout
 
 

@@ -273,7 +273,7 @@ def _take_lock() -> int:
     except BlockingIOError as error:
         raise HookError("another libvirt-vlan watch runs on this host: leave the work to it, or end it") from error
     except OSError as error:
-        raise HookError(f"cannot lock {tickets.DIRECTORY}: {error.strerror}: fix that and try again") from error
+        raise HookError(f"cannot lock {tickets.DIRECTORY}: {error.strerror}: {tickets.LOOK}") from error
     return descriptor
 
 
@@ -296,7 +296,7 @@ def _reason(ticket: Ticket, tap: str, current: Vlans | None) -> str:
     """Given a ticket, its tap and the tap's current VLANs (None: it is on no bridge), return what is wrong."""
     assert ticket.vlans is not None
     if current is None:
-        why = f"is not on {ticket.bridge}, which was made anew"
+        why = f"is not on {ticket.bridge}, which was deleted and created again"
     elif current == ticket.vlans:
         why = f"is down since it was put back on {ticket.bridge}"
     else:
