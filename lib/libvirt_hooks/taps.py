@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from . import HookError, bridge, interfaces, log, retries, sysfs, tickets, veths
+from . import HookError, bridge, hook, interfaces, log, retries, sysfs, tickets, veths
 from .hookdata import tap_address
 from .statefiles import lxc_daemon
 from .tickets import Ticket
@@ -31,7 +31,7 @@ def wait_and_set_vlans(bridge_name: str, nic_key: str, live: bool) -> None:
     """Given a bridge, a NIC's key and whether its tap was there before, wait for the tap, set its wanted VLANs.
 
     Return once the tap has them and, for a live tap, has kept them for WATCH_SECONDS, or once libvirt has taken the
-    port back. Raises HookError with the last reason after WAIT_SECONDS.
+    port back, or once the hooks are switched off. Raises HookError with the last reason after WAIT_SECONDS.
     """
     began = time.monotonic()
     watch_until = began + WATCH_SECONDS if live else 0.0
@@ -40,6 +40,9 @@ def wait_and_set_vlans(bridge_name: str, nic_key: str, live: bool) -> None:
 
     def attempt() -> str:
         nonlocal seen, is_new
+        if os.path.exists(hook.OFF):
+            log.warning(f"{nic_key} on {bridge_name}: no longer waited for: switched off by libvirt-vlan off")
+            return ""
         seen = _seen(bridge_name, nic_key)  # beforehand: a tap that comes meanwhile ends the next sleep
         try:
             return try_to_set_vlans(bridge_name, nic_key, watch_until, is_new)

@@ -76,6 +76,7 @@ def test_waiting_costs_less_and_less(bridge):
     assert 0 < sleeps_in_five_seconds() < at_first / 2
 
 
+OFF = Path("/run/libvirt-hooks.off")
 STALE = f"fe:54:00:00:00:77.{UUID[:-1]}7"
 
 
@@ -95,6 +96,20 @@ def test_tickets_that_nobody_needs_are_gone_however_the_wait_ends(bridge, impati
     eventually(lambda: process not in detached())
 
     assert STALE not in tickets()
+
+
+def test_once_the_hooks_are_switched_off_nobody_waits_any_more(bridge):
+    hook("port-created", port_created())
+    eventually(detached)
+    OFF.touch()
+    try:
+        bridge.add_tap()
+        eventually(lambda: not detached())
+
+        assert logged()[-1] == "fe:54:00:00:00:01 on br0: no longer waited for: switched off by libvirt-vlan off"
+        assert vlans("vnet0") == {1: ACCESS}
+    finally:
+        OFF.unlink()
 
 
 def test_a_damaged_ticket_goes_when_its_port_does(bridge):

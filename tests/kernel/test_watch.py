@@ -67,6 +67,12 @@ class Watch:
     def has_said(self, words):
         return eventually(lambda: [line for line in self.lines() if words in line])
 
+    def rests(self):
+        """Wait until it has looked at what it has typed itself: each look is in the log."""
+        before = -1
+        while before != (before := len(logged())):
+            time.sleep(2)
+
     def end(self):
         """End it as systemd does; return its exit status."""
         self.process.terminate()
@@ -211,6 +217,7 @@ def test_a_bridge_that_does_not_filter_is_said_once_until_it_does(bridge, nic, w
     always(lambda: not Path(f"/sys/class/net/{tap}/master").exists(), 1)
     ip("link", "set", "br0", "type", "bridge", "vlan_filtering", "1")
     right(tap, ZEROTIER)
+    running.rests()
     ip("link", "set", "br0", "type", "bridge", "vlan_filtering", "0")
     bridge_command("vlan", "add", "dev", tap, "vid", "7")
     eventually(lambda: len([line for line in running.lines() if "does not filter" in line]) == 2)
@@ -234,6 +241,8 @@ def test_what_is_not_its_own_is_left_alone(bridge, nic, ready, watch):
     right(tap, ZEROTIER)
     assert ready.network("port-deleted", networkport(announced, "server")).returncode == 0
     running.has_said(f"somebody has taken {off_bridge} off br0")
+    ready.kill()  # a hook's process that has begun a look ends it
+    running.rests()
     Path("/run/libvirt-hooks.off").touch()
     try:
         bridge_command("vlan", "add", "dev", tap, "vid", "7")
@@ -245,7 +254,7 @@ def test_what_is_not_its_own_is_left_alone(bridge, nic, ready, watch):
     right(tap, ZEROTIER)
     assert (vlans(plain), vlans("other")) == ({**DEFAULT, 7: ()}, DEFAULT)
     assert not Path(f"/sys/class/net/{off_bridge}/master").exists()
-    time.sleep(3)  # until it has looked at what it has typed itself
+    running.rests()
     for file in TICKETS.glob("f?:*"):
         file.unlink()
     bridge_command("vlan", "add", "dev", tap, "vid", "9")
