@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
-# make install, make uninstall: the hooks, to where libvirt calls them, and the tool. It honours DESTDIR.
-# make collection: the Ansible collection, in $(DIST).
-# make dist: each of them as one file that needs no packages, in $(DIST). Python's version there should be that of the hosts.
-# make deb: the Debian package, in $(DIST).
+# make help says what the targets do. make install and make uninstall honour DESTDIR. make dist should run with the
+# hosts' version of Python.
 
 HOOKS_DIR = /etc/libvirt/hooks
 PYTHON = /usr/bin/python3
@@ -11,7 +9,8 @@ HOOKS = network qemu lxc
 TARGET = $(DESTDIR)$(HOOKS_DIR)
 TOOL = $(DESTDIR)/usr/local/sbin/libvirt-vlan
 DIST = dist
-DEB_SOURCES = completion debian docs examples hooks lib man sbin $(wildcard systemd) CHANGELOG.md README.md
+DEB_SOURCES = completion debian docs examples hooks lib man monitoring sbin $(wildcard systemd) \
+	CHANGELOG.md CONTRIBUTING.md README.md
 LIB = $(TARGET)/lib
 UNITS = $(DESTDIR)/usr/local/lib/systemd/system
 MAN_PAGE = $(DESTDIR)/usr/local/share/man/man8/libvirt-vlan.8
@@ -25,12 +24,12 @@ ours = grep -qs 'from libvirt_hooks\.$(1) import main' "$(2)"
 .NOTPARALLEL: # dist, deb and collection write one SHA256SUMS
 
 help:
-	@echo 'make install    copy the hooks to $(TARGET), and libvirt-vlan to /usr/local/sbin'
-	@echo 'make uninstall  take them away again'
-	@echo 'make dist       build each as one file with the Python packages inside, in $(DIST)'
-	@echo 'make deb        build the Debian package, in $(DIST); needs debhelper, dh-python and python3-shtab'
-	@echo 'make collection build the Ansible collection, in $(DIST); needs ansible-core'
-	@echo 'sh tests/check  run all tests (as root)'
+	@echo 'make install     install the hooks in $(TARGET), and libvirt-vlan in $(dir $(TOOL)) (as root)'
+	@echo 'make uninstall   remove what make install has installed (as root)'
+	@echo 'make deb         build the Debian package in $(DIST)/; needs debhelper, dh-python and python3-shtab'
+	@echo 'make dist        build each hook, and libvirt-vlan, as one file that needs no Python packages, in $(DIST)/'
+	@echo 'make collection  build the Ansible collection in $(DIST)/; needs ansible-core'
+	@echo 'sh tests/check   run all tests (as root)'
 
 install:
 	install -d -m 755 '$(TARGET)' '$(LIB)'
@@ -78,7 +77,7 @@ collection:
 	@$(sums)
 
 define sums
-cd '$(DIST)' && find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort | xargs sha256sum >SHA256SUMS
+cd '$(DIST)' && find . -type f ! -name SHA256SUMS -printf '%P\0' | LC_ALL=C sort -z | xargs -0 sha256sum >SHA256SUMS
 endef
 
 define say_restart

@@ -59,6 +59,14 @@ def test_all_that_make_install_installs_is_inside(inside, tmp_path):
     assert installed - {file.name.removesuffix(".gz") for file in inside.rglob("*")} == set()
 
 
+def test_each_link_in_its_pages_leads_to_a_file_of_the_package(inside):
+    pages = sorted(inside.glob("usr/share/doc/libvirt-hooks/**/*.md"))
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#\s]+)", page.read_text())]
+
+    assert len(pages) > 10
+    assert [(page.name, link) for page, link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
 def test_nothing_is_inside_that_python_has_compiled_or_that_belongs_in_usr_local(inside):
     assert [path for path in inside.rglob("*") if path.name in {"__pycache__", "local"}] == []
     units = [file.read_text() for file in inside.rglob("*.service")]
