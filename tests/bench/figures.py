@@ -328,7 +328,7 @@ def watched() -> Figures:
             ),
             "watch reads the VLANs before it changes them, and runs a process for each step",
         ),
-        row("watch: bridge made anew → its 30 taps right", all_of_them, "30 times one", 30 * one, "≤ 2"),
+        row("watch: bridge created again → its 30 taps right", all_of_them, "30 times one", 30 * one, "≤ 2"),
     ]
     return rows, [
         f"watch and its `bridge monitor` have {pss / 1024:.1f} MiB of memory (PSS; to reach: ≤ 30).",
@@ -557,8 +557,8 @@ def page(rows: list[Row], lines: list[str]) -> str:
 PAGE = """\
 # Benchmarks
 
-To repeat them, on Debian or Ubuntu: `sudo sh tests/check -e bench` makes this page and its plot anew. That takes
-twenty minutes; let the machine do nothing else. `-e bench -- watch` prints the figures of one part alone.
+To repeat them, on Debian or Ubuntu: `sudo sh tests/check -e bench` makes this page and its plot again. That takes
+twenty minutes. Let the machine do nothing else meanwhile. `-e bench -- watch` prints the figures of one part alone.
 
 Medians of {samples}, all of one run in the lab: a User-Mode Linux {kernel} with one processor, Python {python},
 {versions}, iproute2 {iproute2}. A system call costs some thirty times as much there as on a real
@@ -581,7 +581,7 @@ host, so the milliseconds are not a hypervisor's: compare the ratios.
 * *100 taps at once* share one processor, and each process does more than for one tap: it reads 100 addresses
   (5 to 10 ms) and sweeps 100 tickets (4 ms). The rest of the 60 ms that each tap takes longer has not been measured.
 * *watch: wrong VLAN → the right one* runs from the change that makes another VLAN the PVID to the last of watch's own.
-* *30 times one*: the bridge made anew with one tap, times 30. In between the taps' links are down.
+* *30 times one*: the bridge created again with one tap, times 30. In between the taps' links are down.
 * *among 1,000 ports*: before it decides, the hook looks for a tap that has the NIC's address already, because that is a
   live change, or another VM's tap. So it reads the address of each bridge port, in three system calls: 147 ms for 1,000
   ports, measured by itself. A look among 1,000 tickets takes 2 ms.

@@ -96,6 +96,26 @@ def test_every_code_is_in_the_schema_and_in_the_page():
     assert re.findall(r"(?m)^\| `([a-z-]+)` \|", PAGE) == [*PROBLEMS, *NOTES]
 
 
+@pytest.mark.parametrize(
+    ("sudo", "status", "first"),
+    [
+        ('[ "$2" = -l ] || echo "note: br0: …"', 0, "OK: all VMs are in their VLANs"),
+        ('[ "$2" = -l ] || { echo "web: wrong | x"; exit 1; }', 2, "web: wrong / x"),
+        ('[ "$2" = -l ] || { echo "libvirt-vlan: no answer" >&2; exit 2; }', 3, "libvirt-vlan: no answer"),
+        ('echo "sudo: a password is required" >&2; exit 1', 3, "sudo: a password is required"),
+    ],
+)
+def test_the_plugin_translates_the_exit_status_and_does_not_take_sudos_for_a_problem(tmp_path, sudo, status, first):
+    (plugin,) = re.findall(r"(?ms)^```sh\n(#!/bin/sh\n.*?)^```$", PAGE)
+    (tmp_path / "sudo").write_text(f"#!/bin/sh\n{sudo}\n")
+    (tmp_path / "sudo").chmod(0o755)
+    done = subprocess.run(
+        ["sh"], input=plugin, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, text=True, capture_output=True, check=False
+    )
+
+    assert (done.returncode, done.stdout.splitlines()[0], done.stderr) == (status, first, "")
+
+
 def test_metrics_count_nics_by_bridge_and_verdict_and_problems_by_code():
     nics = [nic(), nic(), nic(current={}), nic(**LEFT_ALONE, bridge="")]
     said = samples(to_prometheus(look(nics, found(nics, [br0(eth0=access(46))]))))
