@@ -3,14 +3,15 @@
 
 A tap is known by its address, which libvirt makes of the NIC's. A veth's address is random. While the container starts,
 the veth is the other end of the interface that the XML names (veths.py). Once it runs, libvirt's note of it names the
-veth, and so does the ticket of a veth that has been seen with its wanted VLANs.
+veth. A tap or a veth that has been seen with its wanted VLANs is named by the ticket: another VM's tap can have the
+same address.
 """
 
 from __future__ import annotations
 
 from . import sysfs
 from .hookdata import Port, parse_domain_state, tap_address
-from .statefiles import container_note, controller_lives
+from .statefiles import container_note, controller_lives, runs_with
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 def of_port(port: Port | Ticket) -> str:
     """Given a port that libvirt announces, or its ticket, return its interface's name, "" if it is not there yet."""
     if not port.container:
-        return next(iter(sysfs.taps_with(tap_address(port.mac), port.bridge)), "")
+        taps = list(sysfs.taps_with(tap_address(port.mac), port.bridge))
+        own = [tap for tap in taps if runs_with(port.vm, tap)] if len(taps) > 1 else []
+        return next(iter([*own, *taps]), "")
     xml = container_note(port.vm, port.vm_uuid)
     container = parse_domain_state(xml) if xml else None
     if container is None or not controller_lives(port.vm, container.pid):  # its veths' names can be others' by now
@@ -31,22 +34,20 @@ def of_port(port: Port | Ticket) -> str:
 def on_bridge(ticket: Ticket) -> str:
     """Given a ticket, return the name of its interface on its bridge, "" if that is not there.
 
-    Raises HookError if two bridge ports have the address of a VM's tap.
+    Raises HookError if two bridge ports have the address of a VM's tap, and the ticket names none.
     """
-    if not ticket.container:
+    if not ticket.container and not ticket.right:
         return sysfs.tap_with(tap_address(ticket.mac), ticket.bridge)
-    veth = anywhere(ticket)
-    return veth if veth and sysfs.master(veth) == ticket.bridge else ""
+    interface = anywhere(ticket)
+    return interface if interface and sysfs.master(interface) == ticket.bridge else ""
 
 
 def anywhere(ticket: Ticket) -> str:
     """Given a ticket, return the name of its interface, whether it is on the bridge or not, "" if it is gone."""
-    if not ticket.container:
-        return sysfs.interface_with(tap_address(ticket.mac), ticket.bridge)
     if ticket.right:  # the name can come back as another's, the index cannot
         name, index = ticket.right
         return name if sysfs.ifindex(name) == index else ""
-    return of_port(ticket)
+    return of_port(ticket) if ticket.container else sysfs.interface_with(tap_address(ticket.mac), ticket.bridge)
 
 
 def owner_is_container(port: Port | Ticket) -> bool:

@@ -24,18 +24,21 @@ def set_vlans_of(xml: bytes) -> None:
     for nic in domain.nics:
         try:
             port = _port(domain, nic)
-            if port:
-                _set_vlans(domain, nic, port)
+            if not port or not _set_vlans(domain, nic, port):
+                _check_left_alone(domain, nic)
         except HookError as error:
             interface = f"veth {nic.guest_end}" if domain.container else f"tap {nic.tap}"
             raise HookError(f"NIC {nic.mac}, {interface}: {error}", refuses=True) from error
 
 
-def _set_vlans(domain: Domain, nic: Nic, port: Port) -> None:
-    """Given a guest, a NIC of it and the NIC's port, set the port's VLANs if that is not done yet."""
+def _set_vlans(domain: Domain, nic: Nic, port: Port) -> bool:
+    """Given a guest, a NIC of it and the NIC's port, set the port's VLANs if that is not done yet.
+
+    Return whether the port has wanted VLANs: if not, it is left alone.
+    """
     ticket = _ticket(port) or _ticket_without_network_hook(domain, nic, port)
     if ticket is None or ticket.vlans is None:
-        return
+        return False
     _check_address(domain, nic, port)
     tap = nic.tap
     if port.container:
@@ -47,6 +50,24 @@ def _set_vlans(domain: Domain, nic: Nic, port: Port) -> None:
         from .taps import set_vlans_now  # imports sh and tenacity: only if there is work
 
         set_vlans_now(ticket, tap)
+    return True
+
+
+def _check_left_alone(domain: Domain, nic: Nic) -> None:
+    """Given a guest and a NIC of it that is left alone, raise HookError if its tap is, or may be, taken for another's.
+
+    A process that waits for another VM's tap knows that tap by its address alone.
+    """
+    if domain.container or not nic.tap:
+        return
+    tap = (nic.tap, sysfs.ifindex(nic.tap))
+    for other in tickets.of(nic.bridge, tap_address(nic.mac)):
+        waits = not other.right and other.vm_uuid != domain.uuid and tickets.is_granted(other)
+        if other.vlans is not None and (waits or other.right == tap):
+            raise HookError(
+                f"{tickets.guest(other)} has that address on {nic.bridge} already: give one of the two another MAC "
+                "address"
+            )
 
 
 def _port(domain: Domain, nic: Nic) -> Port | None:

@@ -13,7 +13,7 @@ import time
 from . import HookError, containers, interfaces, log, missing_package, sysfs, tickets
 from .detach import run_detached
 from .hookdata import Network, Port, parse_network
-from .statefiles import is_defined_container, lxc_daemon
+from .statefiles import is_defined_container, lxc_daemon, runs_with
 from .tickets import Ticket
 from .vlans import to_text
 from .wanted import shown_group, waits_for_restart, wanted_vlans, why_left_alone
@@ -38,7 +38,9 @@ def port_created(xml: bytes) -> None:
         raise HookError(f"{tickets.guest(port)}, NIC {port.mac}: {error}") from error
     if reason:
         log.info(f"{log.nic(port.vm, port.mac, tap, shown_group(port, network))}: left alone: {reason}")
-        if _forget_gone_taps(port, tap) and tap:  # a live change: the tap has VLANs from an earlier ticket
+        known = _forget_gone_taps(port, tap)
+        # a live change: the tap has VLANs from an earlier ticket
+        if tap and any(other.vm_uuid == port.vm_uuid for other in known):
             tickets.write(tickets.new(port, network.name, None, live=True))
 
 
@@ -63,17 +65,16 @@ def _announce(port: Port, network: Network, tap: str, container_starts: bool) ->
         for other in known:
             if other.uuid == port.uuid:  # the daemon was restarted and announces a port that it has already granted
                 ticket.created, ticket.live, ticket.bridge_index = other.created, other.live, other.bridge_index
+                ticket.right = other.right if interfaces.anywhere(other) else None
         tickets.write(ticket)
-        for other in known:
-            if other.uuid == port.uuid and port.container and other.right:
-                tickets.mark_right(ticket, *other.right)
     finally:
         os.close(lock)
     log.info(f"{tickets.subject(ticket, tap)}: wanted on {port.bridge}: {to_text(vlans)}")
-    if container_starts:
-        return ""
     try:
-        _start_detached(ticket, live=bool(tap))
+        if not tap:  # one that has come meanwhile is another VM's: libvirt makes this VM's later
+            tickets.check_address(port, interfaces.of_port(port), [])
+        if not container_starts:
+            _start_detached(ticket, live=bool(tap))
     except HookError:
         if all(other.uuid != ticket.uuid for other in known):  # libvirt gives the port up without a port-deleted
             tickets.remove(ticket)
@@ -95,8 +96,9 @@ def port_deleted(xml: bytes) -> None:
     except HookError:
         os.unlink(file_name)
         raise
+    tap = interfaces.anywhere(ticket)
     # libvirt has no live change of a container's NIC that takes a port back (seen on 9.0)
-    lives = not ticket.container and bool(interfaces.anywhere(ticket))
+    lives = bool(tap) and not ticket.container and bool(ticket.right or runs_with(ticket.vm, tap))
     tickets.release(ticket, lives)
     if lives:
         _start_detached(ticket, live=True)

@@ -101,7 +101,8 @@ def write(ticket: Ticket) -> None:
     lines = [f"{name} {_escaped(value)}" for name, value in zip((*TEXTS, *DECISION), values)]
     lines += ["container 1"] if ticket.container else []
     file_name = path(ticket)
-    seen = [f"bridge {ticket.bridge_index}"] if ticket.bridge_index else []
+    seen = [f"right {ticket.right[0]} {ticket.right[1]}"] if ticket.right else []
+    seen += [f"bridge {ticket.bridge_index}"] if ticket.bridge_index else []
     try:
         os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
         descriptor = os.open(f"{file_name}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -141,10 +141,11 @@ def test_if_there_is_work_and_a_package_is_missing_it_says_so(bridge):
         assert "VM web: the Python package tenacity cannot be imported: install it" in refused(start())
 
 
-@pytest.mark.parametrize("what", ["no ticket at all", "the ticket of another port"])
+@pytest.mark.parametrize("what", ["no ticket at all", "the ticket of another port of the same VM"])
 def test_a_vm_without_portgroup_and_ticket_is_left_alone(bridge, bridge_that, notes, what):
-    if what == "the ticket of another port":
-        hook("port-created", port_created(uuid=UUID[:-1] + "9"))
+    if what == "the ticket of another port of the same VM":
+        uuids = [xml.split("<uuid>")[-1].split("</uuid>")[0] for xml in (port_created().split("<mac ")[0], domain())]
+        hook("port-created", port_created(uuid=UUID[:-1] + "9", vm_uuid=uuids))
         kill_detached()
     bridge.add_tap()
     before = logged()

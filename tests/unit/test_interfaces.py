@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from libvirt_hooks import interfaces, statefiles, sysfs
+from libvirt_hooks import HookError, interfaces, statefiles, sysfs
 from libvirt_hooks.hookdata import parse_domain_state
 from libvirt_hooks.tickets import Ticket
 
@@ -97,3 +97,18 @@ def test_a_vms_tap_is_known_by_its_address(host, controller):
 
     assert (interfaces.of_port(vms), interfaces.on_bridge(vms), interfaces.anywhere(vms)) == ("vnet7",) * 3
     assert interfaces.on_bridge(ticket()) == NIC.tap  # and not that tap
+
+
+def test_of_two_taps_with_one_address_a_vms_is_the_one_that_was_right_or_that_the_vm_runs_with(host):
+    vms = ticket(container=False)
+    for index, name in enumerate(("vnet7", "vnet8", "vnet9"), start=7):
+        add(host, name, index, address="fe:54:00:00:00:01")
+    (host / "qemu").mkdir()
+    (host / "qemu/box.xml").write_text("<target dev='vnet8'/>")
+
+    assert interfaces.of_port(vms) == "vnet8"
+    with pytest.raises(HookError, match="have the same address"):
+        interfaces.on_bridge(vms)
+    was_right, gone = ticket(container=False, right=("vnet9", 9)), ticket(container=False, right=("vnet9", 5))
+    assert (interfaces.on_bridge(was_right), interfaces.anywhere(was_right)) == ("vnet9", "vnet9")
+    assert (interfaces.on_bridge(gone), interfaces.anywhere(gone)) == ("", "")

@@ -115,7 +115,7 @@ def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
     """Given a running VM, one of its NICs and what has been read for all of them, return the NIC's state."""
     port, network = port_of(domain, nic), nic.network
     known = seen.tickets.get((port.bridge, tickets.key(port)), [])
-    ticket = tickets.counting(known, time.monotonic())
+    ticket = tickets.counting([one for one in known if one.vm_uuid == domain.uuid], time.monotonic())
     if ticket and ticket.released and ticket.right != (nic.tap, sysfs.ifindex(nic.tap)):
         ticket = None  # an earlier tap's: libvirt calls no hook when a VM ends without a port
     defined = seen.defined.get(domain.uuid, [])
