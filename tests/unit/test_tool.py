@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -443,10 +444,7 @@ def test_a_hook_beside_anothers_is_right(hooks):
 
 
 def test_the_debian_packages_hook_beside_anothers_is_right(hooks):
-    (hooks / "network.d").mkdir()
-    script = (REPOSITORY / "debian/hook").read_text().replace("@HOOK@", "network")
-    (hooks / "network.d/50-libvirt-hooks").write_text(script)
-    (hooks / "network.d/50-libvirt-hooks").chmod(0o755)
+    packaged(hooks, "network")
     (hooks / "network").write_text("#!/bin/sh\n")
 
     assert installation.problems() == []
@@ -470,6 +468,38 @@ def test_a_missing_hook_is_installed_as_the_tool_was(hooks, monkeypatch, tool, f
 
     assert (found.code, found.command) == ("hook-missing", command.format(hooks=hooks))
     assert found.line.startswith(f"{hooks / file} does not exist, or belongs to another tool: ")
+
+
+def packaged(hooks, hook):
+    """Have the package's file of a hook there, too."""
+    file = hooks / f"{hook}.d/50-libvirt-hooks"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text((REPOSITORY / "debian/hook").read_text().replace("@HOOK@", hook))
+    file.chmod(0o755)
+
+
+def test_hooks_by_make_install_and_by_the_package_are_found(hooks):
+    packaged(hooks, "network")
+    (found,) = installation.problems()
+
+    assert (found.code, found.command) == ("installed-twice", "make uninstall")
+    assert found.line == (
+        f"{hooks}/network is used instead of {hooks}/network.d/50-libvirt-hooks, so an upgrade of the package "
+        "libvirt-hooks changes nothing: remove one of the two with make uninstall or with apt purge libvirt-hooks"
+    )
+
+
+def test_hooks_that_libvirt_runs_twice_are_found(hooks):
+    for name in ("a b", "c"):
+        (hooks / "qemu.d").mkdir(exist_ok=True)
+        shutil.copy2(hooks / "qemu", hooks / "qemu.d" / name)
+    (found,) = installation.problems()
+
+    assert (found.code, found.command) == ("installed-twice", f"rm '{hooks}/qemu.d/a b' {hooks}/qemu.d/c")
+    assert found.line.startswith(f"{hooks}/qemu and {hooks}/qemu.d/a b and {hooks}/qemu.d/c are the same hook, and ")
+    for file in shlex.split(found.command)[1:]:
+        Path(file).unlink()
+    assert installation.problems() == []
 
 
 def switch_off(hooks):

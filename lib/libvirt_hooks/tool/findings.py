@@ -21,6 +21,7 @@ Problem = Literal[
     "hook-missing",
     "hook-not-executable",
     "hook-newer-than-daemon",
+    "installed-twice",
     "writable-by-others",
     "watch-not-running",
 ]

@@ -19,6 +19,7 @@ PACKAGE = Path("/usr/share/libvirt-hooks")  # where the Debian package has the h
 TOOL = Path(__file__).resolve().parent  # says how this tool was installed; in a one-file build it is no directory
 PROC = Path("/proc")
 DRIVERS = Path("/usr")  # somewhere below are libvirt's drivers
+PACKAGED = "50-libvirt-hooks"  # the package's file in NAME.d
 # which daemon runs which hook
 DAEMONS = {
     "network": ("virtnetworkd", "libvirtd"),
@@ -38,6 +39,8 @@ def problems() -> list[Finding]:
         files = _ours(hook)
         if not files and (hook != "lxc" or has_lxc_driver()):
             found.append(_missing(hook))
+        if len(files) > 1:
+            found.append(_twice(files))
         for file in files:
             found += _of_hook(file, [(name, start) for name in daemons for start in _started(name)])
     for directory in (HOOKS / "lib", PACKAGE):
@@ -56,7 +59,7 @@ def _missing(hook: str) -> Finding:
     if not TOOL.is_dir():  # this is a one-file build
         command, end, words = f"install -m 755 dist/{hook} {HOOKS}/", "", "make dist builds it: "
     elif PACKAGE in TOOL.parents:
-        file = HOOKS / f"{hook}.d/50-libvirt-hooks"
+        file = HOOKS / f"{hook}.d" / PACKAGED
         # dpkg takes a file in /etc that is gone for the operator's wish
         command, end, words = (
             f"dpkg -i --force-confmiss libvirt-hooks_{VERSION}_all.deb",
@@ -65,6 +68,18 @@ def _missing(hook: str) -> Finding:
         )
     missing = f"{file} does not exist, or belongs to another tool"
     return Finding("hook-missing", missing, command, f"{words}{command}{end}")
+
+
+def _twice(files: list[Path]) -> Finding:
+    """Given our files that libvirt would call for one hook, more than one, return that finding."""
+    first, *others = files
+    if first.name != PACKAGED and others[-1].name == PACKAGED:
+        used = f"{first} is used instead of {others[-1]}, so an upgrade of the package libvirt-hooks changes nothing"
+        uninstall = "make uninstall"
+        keep = f"remove one of the two with {uninstall} or with apt purge libvirt-hooks"
+        return Finding("installed-twice", used, uninstall, keep)
+    both = f"{' and '.join(map(str, files))} are the same hook, and libvirt runs each of them"
+    return Finding("installed-twice", both, shlex.join(["rm", *map(str, others)]))
 
 
 def _systemctl(question: str, unit: str) -> bool:
