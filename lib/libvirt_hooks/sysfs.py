@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from . import HookError
 
 NET = "/sys/class/net"
+PAGE_BYTES = 4096  # what one read returns at most: of all files here, only the forwarding database has more
 
 _addresses: dict[tuple[str, int], str] = {}  # of bridge ports by name and number, for taps_with()
 
@@ -64,9 +65,12 @@ def address(interface: str) -> str:
 def taps_with(mac: str, bridge: str) -> dict[str, int]:
     """Given a tap's MAC address and a bridge, return those of bridge_ports() that have it: one at most, if all is well.
 
-    A process reads each bridge port's address once, as long as the port stays: a bridge can have a thousand.
+    A bridge can have a thousand ports. So each port's address is read only if the forwarding database has the address
+    that is looked for, and only once as long as the port stays.
     """
-    found = {}
+    found: dict[str, int] = {}
+    if not _may_have(bridge, mac):
+        return found
     for name, number in bridge_ports(bridge).items():
         if not _addresses.get((name, number)):  # "": it could not be read while too many files were open
             _addresses[name, number] = address(name)
@@ -93,6 +97,16 @@ def interface_with(mac: str, bridge: str) -> str:
     """Given a MAC address, return the name of an interface other than the bridge that has it, "" if none has."""
     names = (name for name in os.listdir(NET) if name != bridge)
     return next((name for name in names if address(name) == mac), "")
+
+
+def _may_have(bridge: str, mac: str) -> bool:
+    """Given a bridge and a MAC address, return False if surely no bridge port has that address.
+
+    The forwarding database has the address of each port, besides what the ports have learned. It can lack an address
+    that the bridge has, too. Source: Linux, net/bridge/br_fdb.c, br_fdb_fillbuf().
+    """
+    database = _read_bytes(f"{bridge}/brforward")
+    return not database or bytes.fromhex(mac.replace(":", "")) in database or address(bridge) == mac
 
 
 def ifindex(interface: str) -> int:
@@ -122,13 +136,28 @@ def master(interface: str) -> str:
 
 
 def _read(path: str) -> str:
+    return _read_bytes(path).decode("ascii").strip()
+
+
+def _read_bytes(path: str) -> bytes:
+    """Given a file's path below NET, return what is in the file, b"" if it cannot be read.
+
+    Of a file that is longer than a page, some of it comes twice: if an entry of the forwarding database goes meanwhile,
+    those behind it move up, and none of them must be missed.
+    """
     try:
         descriptor = os.open(f"{NET}/{path}", os.O_RDONLY)  # open() makes four times as many system calls
     except OSError:  # the interface went away meanwhile
-        return ""
+        return b""
     try:
-        return os.read(descriptor, 4096).decode("ascii").strip()  # source: Linux, sysfs.rst: a page at most
+        content = page = os.read(descriptor, PAGE_BYTES)
+        offset = 0
+        while len(page) == PAGE_BYTES:
+            offset += PAGE_BYTES // 2
+            page = os.pread(descriptor, PAGE_BYTES, offset)
+            content += page
+        return content
     except OSError:
-        return ""
+        return b""
     finally:
         os.close(descriptor)
