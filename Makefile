@@ -42,7 +42,7 @@ install:
 	@$(PYTHON) -I -c 'import defusedxml, sh, tenacity' 2>/dev/null || \
 		echo 'Missing: apt install python3-defusedxml python3-sh python3-tenacity (or dnf install the same)'
 	@if [ -e '$(DESTDIR)/usr/share/libvirt-hooks/network' ]; then \
-		echo 'These hooks are used instead of those of the package libvirt-hooks. To remove it: apt purge libvirt-hooks'; fi
+		echo 'These hooks are used instead of those of the package libvirt-hooks. To remove the package: apt purge libvirt-hooks'; fi
 	@$(say_restart)
 
 uninstall:
@@ -119,7 +119,7 @@ replace = install -m 755 '$(1)' '$(TARGET)/.libvirt-hooks.new' && mv -f -T '$(TA
 # Another's hook of that name stays: libvirt (6.5 or later) runs those in NAME.d after it.
 define install_hook
 if [ -e '$(TARGET)/$(1)' ] && ! $(call ours,$(1),$(TARGET)/$(1)); then \
-	echo '$(TARGET)/$(1) is not ours and stays: installed as $(TARGET)/$(1).d/50-vlan, for libvirt 6.5 or later'; \
+	echo '$(TARGET)/$(1) belongs to another tool and stays: installed as $(TARGET)/$(1).d/50-vlan, for libvirt 6.5 or later'; \
 	install -d -m 755 '$(TARGET)/$(1).d' && $(call replace,hooks/$(1),$(TARGET)/$(1).d/50-vlan); \
 else \
 	echo 'installed $(TARGET)/$(1)'; \

@@ -128,7 +128,7 @@ def _wait_for_lock(nic_key: str) -> int:
 def _forget_gone_taps(port: Port, tap: str) -> list[Ticket]:
     """Given a port and its tap or "", remove the tickets of the tap's address whose taps are gone, return the rest.
 
-    A VM that ended without a port leaves a ticket, which must not count for the next tap with that address. The earlier
+    A VM that ended without a port leaves a ticket, which must not apply to the next tap with that address. The earlier
     ports of the same NIC are gone even if libvirt's file of them is there: a network daemon that was down has kept it.
     """
     known = tickets.of(port.bridge, tickets.key(port))

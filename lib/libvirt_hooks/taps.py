@@ -87,7 +87,7 @@ def when_unlocked(ticket: Ticket, attempt: Callable[[], None]) -> None:
 
 
 def try_to_set_vlans(bridge_name: str, nic_key: str, watch_until: float, is_new: bool) -> str:
-    """Given a bridge and a NIC's key, set the VLANs of the ticket that counts; return why to try again, or "".
+    """Given a bridge and a NIC's key, set the VLANs of the ticket that applies; return why to try again, or "".
 
     The tap is watched until watch_until, by time.monotonic(). is_new says that the tap, if it is there, has just come.
     Raises HookError if the VLANs cannot be set, BlockingIOError if another process holds the tap's lock.

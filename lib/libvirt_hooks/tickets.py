@@ -5,9 +5,9 @@ A ticket is a small file, named after its NIC's key and the port's uuid. With ti
 stopped and repeated, and the qemu and lxc hooks know what to check before a guest runs.
 
 In a live change one tap has several tickets: `virsh update-device` makes libvirt announce a new port, decide, and take
-one of the two ports back. So the ticket of a port whose tap was there before (`live`) counts only once libvirt has let
+one of the two ports back. So the ticket of a port whose tap was there before (`live`) applies only once libvirt has let
 the port stand for a while. A tap can live on without any port (`virsh domif-setlink`): its last ticket is then kept as
-released, and goes on counting.
+released, and still applies.
 """
 
 from __future__ import annotations
@@ -173,10 +173,10 @@ def by_nic(nic_key: str = "") -> dict[tuple[str, str], list[Ticket]]:
 
 
 def counting(tickets: list[Ticket], now: float) -> Ticket | None:
-    """Given the tickets of one tap, oldest first, and time.monotonic(), return the one that counts, None if none does.
+    """Given the tickets of one tap, oldest first, and time.monotonic(), return the one that applies, None if none does.
 
-    The oldest whose port libvirt has granted counts, or else the one whose port libvirt took back last. A ticket whose
-    port is only announced never counts.
+    The oldest whose port libvirt has granted applies, or else the one whose port libvirt took back last. A ticket whose
+    port is only announced never applies.
     """
     standing = [ticket for ticket in tickets if not ticket.released and not _is_announced(ticket, now)]
     released = [ticket for ticket in tickets if ticket.released]
@@ -223,7 +223,7 @@ def check_address(port: Port, tap: str, known: list[Ticket]) -> None:
 def is_granted(ticket: Ticket) -> bool:
     """Given a ticket whose tap is not there, return whether libvirt has granted its port, or is about to.
 
-    libvirt notes a port only after the hook has returned. So a young ticket counts as granted, too, unless its tap has
+    libvirt notes a port only after the hook has returned. So a young ticket passes as granted, too, unless its tap has
     already come and gone.
     """
     if has_port(ticket.network, ticket.uuid):
@@ -246,7 +246,7 @@ def without_forgotten(tickets: list[Ticket]) -> list[Ticket]:
 
 
 def release(ticket: Ticket, tap_lives: bool) -> None:
-    """Remove the ticket, whose port libvirt takes back. If the tap lives on, keep the ticket that counts for it."""
+    """Remove the ticket, whose port libvirt takes back. If the tap lives on, keep the ticket that applies to it."""
     others = [other for other in of(ticket.bridge, key(ticket)) if other.uuid != ticket.uuid]
     standing = [other for other in others if not other.released]
     if not tap_lives:

@@ -84,7 +84,7 @@ def test_another_tools_hook_of_that_name_stays(tmp_path, hooks):
 
     assert (hooks / "network").read_text() == FOREIGN
     assert (hooks / "network.d/50-vlan").read_text() == (REPOSITORY / "hooks/network").read_text()
-    assert "network is not ours and stays: installed as " in said
+    assert "network belongs to another tool and stays: installed as " in said
     assert (hooks / "qemu").read_text() == (REPOSITORY / "hooks/qemu").read_text()
 
     make("uninstall", tmp_path)
@@ -180,4 +180,4 @@ def test_that_the_package_is_there_too_is_said(tmp_path, hooks):
     (tmp_path / "usr/share/libvirt-hooks").mkdir(parents=True)
     (tmp_path / "usr/share/libvirt-hooks/network").touch()
 
-    assert "To remove it: apt purge libvirt-hooks\n" in make("install", tmp_path)
+    assert "To remove the package: apt purge libvirt-hooks\n" in make("install", tmp_path)

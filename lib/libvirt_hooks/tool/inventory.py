@@ -35,7 +35,7 @@ class NicState:
     reason: str  # why wanted is None
     refused: bool  # the NIC cannot have VLANs
     made_plain: bool  # libvirt has forgotten that the NIC is a port of a network
-    ticket: Ticket | None  # the one that counts
+    ticket: Ticket | None  # the one that applies
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class Places:
         return self._files.keys() - {nic_key for _, nic_key in self._indices}
 
     def _of_changed_bridge(self, name: str) -> set[Nic]:
-        """Given a bridge, return its NICs, and itself, if it was made anew, or filters VLANs unlike before."""
+        """Given a bridge, return its NICs, and itself, if it was created again, or filters VLANs unlike before."""
         state = _state(name)
         if state == self._bridges[name]:
             return set()
@@ -116,7 +116,7 @@ class Places:
 
 
 def tap_of(ticket: Ticket) -> str:
-    """Given a ticket that counts, return its tap, on its bridge or on none, "" if it is not there.
+    """Given a ticket that applies, return its tap, on its bridge or on none, "" if it is not there.
 
     Raises HookError if two interfaces could be the tap. The ticket can be an earlier tap's, because libvirt calls no
     hook when a VM ends without a port.
