@@ -54,20 +54,17 @@ def problems() -> list[Finding]:
 
 def _missing(hook: str) -> Finding:
     """Given a hook that is not there for libvirt, return that finding, and what installs the hook as this tool was."""
-    file, command, end = HOOKS / hook, "make install", ", or with the Ansible role"
-    words = "install the hooks with "
+    file, command = HOOKS / hook, "make install"
+    advice = f"install the hooks with {command}, or with the Ansible role"
     if not TOOL.is_dir():  # this is a one-file build
-        command, end, words = f"install -m 755 dist/{hook} {HOOKS}/", "", "make dist builds it: "
+        command = f"install -m 755 dist/{hook} {HOOKS}/"
+        advice = f"make dist builds it: {command}"
     elif PACKAGE in TOOL.parents:
         file = HOOKS / f"{hook}.d" / PACKAGED
-        # dpkg takes a file in /etc that is gone for the operator's wish
-        command, end, words = (
-            f"dpkg -i --force-confmiss libvirt-hooks_{VERSION}_all.deb",
-            "",
-            "install the package again: ",
-        )
-    missing = f"{file} does not exist, or belongs to another tool"
-    return Finding("hook-missing", missing, command, f"{words}{command}{end}")
+        # without this option, dpkg takes it for the operator's wish that a file in /etc is gone
+        command = f"dpkg -i --force-confmiss libvirt-hooks_{VERSION}_all.deb"
+        advice = f"install the package again: {command}"
+    return Finding("hook-missing", f"{file} does not exist, or belongs to another tool", command, advice)
 
 
 def _twice(files: list[Path]) -> Finding:
