@@ -79,7 +79,13 @@ def _port(domain: Domain, nic: Nic) -> Port | None:
         return port_of(domain, nic) if nic.port_uuid and nic.tap else None
     notes = port_notes(nic.network, domain.uuid, nic.mac)
     if notes:  # the newest: a daemon that was down keeps the notes of earlier starts
-        port = parse_port_state(notes[0])
+        try:
+            port = parse_port_state(notes[0])
+        except HookError as error:
+            if nic.group or b"default='yes'" in network_state(nic.network):
+                raise
+            log.warning(f"{log.nic(domain.name, nic.mac, '', '')}: left alone, because it has no portgroup: {error}")
+            return None
         port.container = True
         return port
     if nic.group:

@@ -66,7 +66,10 @@ def _announce(port: Port, network: Network, tap: str, container_starts: bool) ->
             if other.uuid == port.uuid:  # the daemon was restarted and announces a port that it has already granted
                 ticket.created, ticket.live, ticket.bridge_index = other.created, other.live, other.bridge_index
                 ticket.right = other.right if interfaces.anywhere(other) else None
-        tickets.write(ticket)
+        if port.container:
+            tickets.write_as_containers(ticket)
+        else:
+            tickets.write(ticket)
     finally:
         os.close(lock)
     log.info(f"{tickets.subject(ticket, tap)}: wanted on {port.bridge}: {to_text(vlans)}")
@@ -148,7 +151,8 @@ def _check_container(port: Port, tap: str, known: list[Ticket]) -> None:
 
     So, too, if a NIC is plugged into a container that has one with that MAC address: libvirt allows two (seen on 9.0).
     """
-    if port.container and not tap and any(interfaces.anywhere(other) for other in known if other.uuid != port.uuid):
+    own = [other for other in known if other.vm_uuid == port.vm_uuid and other.uuid != port.uuid]
+    if port.container and not tap and any(map(interfaces.anywhere, own)):
         raise HookError("the container has a NIC with that address already: give one of the two another MAC address")
     if not port.container and is_defined_container(port.vm, port.vm_uuid):
         daemon = lxc_daemon()

@@ -118,10 +118,12 @@ def write(ticket: Ticket) -> None:
 
 
 def write_as_containers(ticket: Ticket) -> None:
-    """Given a container's ticket that was written as a VM's, write it as a container's, and note that it is right."""
-    as_vms = f"{DIRECTORY}/{tap_address(ticket.mac)}.{ticket.uuid}"
+    """Given a container's ticket, write it, also if it was written as a VM's, and note that it is right if it is."""
     write(ticket)
-    os.unlink(as_vms)
+    try:
+        os.unlink(f"{DIRECTORY}/{tap_address(ticket.mac)}.{ticket.uuid}")
+    except FileNotFoundError:
+        pass
     if ticket.veth:
         mark_right(ticket, *ticket.veth)
 
@@ -221,15 +223,15 @@ def check_address(port: Port, tap: str, known: list[Ticket]) -> None:
 
 
 def is_granted(ticket: Ticket) -> bool:
-    """Given a ticket whose tap is not there, return whether libvirt has granted its port, or is about to.
+    """Given a ticket, return whether libvirt has granted its port, or is about to, and its tap has not gone since.
 
     libvirt notes a port only after the hook has returned. So a young ticket passes as granted, too, unless its tap has
     already come and gone.
     """
-    if has_port(ticket.network, ticket.uuid):
-        return True
-    has_been_there = ticket.released or ticket.right
-    return not has_been_there and time.monotonic() - ticket.created < NOTED_SECONDS
+    noted = has_port(ticket.network, ticket.uuid)
+    if ticket.right:  # a daemon that was down keeps the port of a guest that has ended
+        return noted and bool(interfaces.anywhere(ticket))
+    return noted or (not ticket.released and time.monotonic() - ticket.created < NOTED_SECONDS)
 
 
 def without_forgotten(tickets: list[Ticket]) -> list[Ticket]:

@@ -280,6 +280,20 @@ def test_a_container_that_is_left_alone_runs_nothing(bridge, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_note_of_a_port_that_cannot_be_read_stops_only_a_container_that_has_a_portgroup(bridge):
+    note_network()
+    note_port(group="")
+    file = PORTS / f"{UUID}.xml"
+    file.write_text(file.read_text() + "<")
+    add_veth(bridge)
+
+    assert (lxc("start", start_xml("")).returncode, vlans("vnet0")) == (0, DEFAULT)
+    assert "left alone, because it has no portgroup: libvirtd's note of the port" in logged()[-1]
+    assert "libvirtd's note of the port" in refused(lxc("start"))
+    note_network("<portgroup name='server-3'>", "<portgroup name='server-3' default='yes'>")
+    assert "libvirtd's note of the port" in refused(lxc("start", start_xml("")))
+
+
 # A container that runs
 
 
@@ -300,6 +314,29 @@ def test_a_restart_of_the_daemon_repairs_what_somebody_wiped(running):
     eventually(lambda: vlans("vnet0") == ZEROTIER)
     eventually(lambda: not detached())
     assert left() == [f"veth-{MAC}.{UUID}"]
+
+
+def test_a_restart_of_the_daemon_leaves_one_ticket_of_a_container_that_was_taken_for_a_vm(running):
+    """The hooks of a checkout that knew no containers have written it."""
+    as_vms = (TICKETS / f"veth-{MAC}.{UUID}").read_text().replace("container 1\n", "")
+    (TICKETS / f"fe{MAC[2:]}.{UUID}").write_text(as_vms)
+    assert hook("port-created", port_xml()).returncode == 0
+
+    assert left() == [f"veth-{MAC}.{UUID}"]
+
+
+def test_a_port_that_libvirt_has_kept_of_a_container_that_is_gone_stops_no_other(running, bridge):
+    """The container ended while its network's daemon was down, and has another uuid since it was defined again."""
+    other = (VM_UUID, VM_UUID[:-1] + "0")
+    lxc("prepare", start_xml().replace(*other))
+    done = hook("port-created", port_xml(UUID2).replace(*other))
+    assert "container box has that address on br0 already: give one" in done.stderr
+    bridge.remove_tap("vnet0")
+    NOTE.unlink()
+    lxc("prepare", start_xml().replace(*other))
+
+    assert hook("port-created", port_xml(UUID2).replace(*other)).returncode == 0
+    assert left() == [f"starting.{other[1]}", f"veth-{MAC}.{UUID2}"]
 
 
 def test_the_veths_name_comes_back_as_a_vms_tap(running, bridge):

@@ -200,6 +200,15 @@ def test_a_twin_address_whose_tap_has_been_there_and_is_gone_is_free_at_once(bri
     assert tickets() == [f"{TAP_MAC}.{UUID[:-1]}2"]
 
 
+def test_a_port_that_libvirt_has_kept_of_a_vm_that_is_gone_stops_no_other(bridge, granted):
+    """The VM ended while its network's daemon was down, and has another uuid since it was defined again."""
+    running(bridge, granted)
+    bridge.remove_tap()
+
+    assert hook("port-created", twin(2)).returncode == 0
+    assert tickets() == [f"{TAP_MAC}.{UUID[:-1]}2"]
+
+
 def test_of_twin_addresses_at_once_one_is_refused(bridge):
     for _ in range(5):
         calls = [

@@ -26,6 +26,7 @@ from conftest import (
 from guest import listening_in_every_vlan
 from iproute import ACCESS, bridge, eventually, vlans
 from libvirt_vlan import NETWORK, TRUNK, notes_aside, tool
+from test_many import ENDING, instead_of_virsh
 
 LXC = ["virsh", "-q", "-c", "lxc:///system"]
 HOOKS = Path("/etc/libvirt/hooks")
@@ -119,7 +120,7 @@ def define_network_anew(xml):
     virsh("net-start", BRIDGE)
 
 
-def test_the_life_of_a_container(lists, container):
+def test_the_life_of_a_container(lists, container, tmp_path):
     xml = container("box", nic(MAC, "zerotier"), nic(MAC2, "lab"), nic(MAC3, "all"), nic(MAC4))
     lxc("define", "/dev/stdin", stdin=xml)
     before = len(LOG.read_text().splitlines()) if LOG.exists() else 0
@@ -163,7 +164,9 @@ def test_the_life_of_a_container(lists, container):
     eventually_settled()
     assert current("box", MAC, MAC2, MAC3, MAC4) == expected
 
-    lxc("destroy", "box")
+    uuid = lxc("domuuid", "box")
+    ending = instead_of_virsh(tmp_path, ENDING.format(uuid=uuid).replace("qemu:///", "lxc:///"))
+    assert tool("show", env=ending)[2] == [f"libvirt-vlan: container {uuid} went away meanwhile"]
     nothing_left_behind()
     lines = LOG.read_text().splitlines()[before:]
     assert not [line for line in lines if "trying again" in line or "unexpected" in line]
