@@ -2,50 +2,66 @@
 """What tests ask of the kernel, and have it do, with iproute2: independent of the project's own code."""
 
 import json
+import socket
 import subprocess
 import time
 
 ACCESS = ("PVID", "Egress Untagged")
+# A name without its directory is tried in each of PATH, and in the lab each try costs as much as a small program.
+IP, BRIDGE = "/usr/sbin/ip", "/usr/sbin/bridge"
 
 
 def ip(*words):
     """Run `ip` with these words."""
-    subprocess.run(["ip", *words], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run([IP, *words], check=True, stdin=subprocess.DEVNULL)
+
+
+def ip_batch(*commands):
+    """Run one `ip`, which does these commands in turn."""
+    subprocess.run([IP, "-batch", "-"], input="\n".join(commands), text=True, check=True)
 
 
 def bridge(*words):
     """Run `bridge` with these words."""
-    subprocess.run(["/usr/sbin/bridge", *words], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run([BRIDGE, *words], check=True, stdin=subprocess.DEVNULL)
 
 
 def vlans(port):
     """Given a port, return its VLANs as {vid: (flag, ...)}, e.g. {46: ("PVID", "Egress Untagged")}."""
-    command = [
-        "/usr/sbin/bridge",
-        "-j",
-        "-compressvlans",
-        "vlan",
-        "show",
-        "dev",
-        port,
-    ]  # 4,094 lines one by one can be cut short
+    return _vlans("dev", port).get(port, {})
+
+
+def vlans_of(ports):
+    """Given ports, return the VLANs of each, read at once."""
+    shown = _vlans()
+    for port in ports:
+        socket.if_nametoindex(port)  # raises OSError if there is no such interface: that is not a port without VLANs
+    return [shown.get(port, {}) for port in ports]
+
+
+def _vlans(*words):
+    # 4,094 lines one by one can be cut short
+    command = [BRIDGE, "-j", "-compressvlans", "vlan", "show", *words]
     shown = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     return {
-        vid: tuple(vlan.get("flags", ()))
+        entry["ifname"]: {
+            vid: tuple(vlan.get("flags", ()))
+            for vlan in entry["vlans"]
+            for vid in range(vlan["vlan"], vlan.get("vlanEnd", vlan["vlan"]) + 1)
+        }
         for entry in json.loads(shown or "[]")
-        if entry["ifname"] == port
-        for vlan in entry["vlans"]
-        for vid in range(vlan["vlan"], vlan.get("vlanEnd", vlan["vlan"]) + 1)
     }
 
 
 def eventually(condition, within_seconds=40):  # three labs share two processors
     """Given a condition, wait until it is true; if it does not become so, fail with its last value."""
     deadline = time.monotonic() + within_seconds
-    while not (value := condition()):
+    while True:
+        looked = time.monotonic()
+        if value := condition():
+            return value
         assert time.monotonic() < deadline, f"still {value!r} after {within_seconds} s"
-        time.sleep(0.1)
-    return value
+        time.sleep(max(0.1, 2 * (time.monotonic() - looked)))  # what is looked at needs the processor, too
 
 
 def always(condition, for_seconds):

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from halves import half
-from iproute import eventually, ip
+from iproute import IP, eventually, ip, ip_batch
+from processes import command_lines
 
 from libvirt_hooks import VERSION
 
@@ -96,15 +97,11 @@ def without_bridge():
 
 def detached():
     """Return the processes that a hook has left behind, by their ids."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[1:2] == [b"-IS"] and words[2].endswith((b"network", b"50-vlan")):  # python3 -IS hooks/network
-            found.append(int(process.name))
-    return found
+    return [
+        process
+        for process, words in command_lines()
+        if words[1:2] == [b"-IS"] and words[2].endswith((b"network", b"50-vlan"))  # python3 -IS hooks/network
+    ]
 
 
 def tickets():
@@ -124,8 +121,7 @@ class Bridge:
     name = "br0"
 
     def __init__(self):
-        ip("link", "add", self.name, "type", "bridge", "vlan_filtering", "1")
-        ip("link", "set", self.name, "up")
+        ip("link", "add", self.name, "up", "type", "bridge", "vlan_filtering", "1")
 
     def set(self, *options):
         """Change options of the bridge, e.g. set("vlan_default_pvid", "0")."""
@@ -133,18 +129,22 @@ class Bridge:
 
     def add_tap(self, name="vnet0", mac=TAP_MAC):
         """Make a tap and put it on the bridge, in the order that libvirt does; return its name."""
-        ip("tuntap", "add", name, "mode", "tap")
-        ip("link", "set", name, "address", mac)
-        ip("link", "set", name, "master", self.name)
-        ip("link", "set", name, "up")
+        ip_batch(
+            f"tuntap add {name} mode tap",
+            f"link set {name} address {mac}",
+            f"link set {name} master {self.name}",
+            f"link set {name} up",
+        )
         return name
 
     def add_guest(self, name="vnet0", mac=TAP_MAC):
         """Make a port that somebody can send through, a veth in a tap's stead; return the guest's end of it."""
         guest = name.replace("vnet", "guest")
-        ip("link", "add", name, "address", mac, "type", "veth", "peer", "name", guest)
-        ip("link", "set", guest, "up")
-        ip("link", "set", name, "master", self.name, "up")
+        ip_batch(
+            f"link add {name} address {mac} type veth peer name {guest}",
+            f"link set {guest} up",
+            f"link set {name} master {self.name} up",
+        )
         return guest
 
     def remove_tap(self, name="vnet0"):
@@ -153,8 +153,7 @@ class Bridge:
 
     def reattach(self, name="vnet0"):
         """Take the tap off the bridge and put it back, as libvirt 9.0 does in `virsh domif-setlink`."""
-        ip("link", "set", name, "nomaster")
-        ip("link", "set", name, "master", self.name)
+        ip_batch(f"link set {name} nomaster", f"link set {name} master {self.name}")
 
 
 def forget_everything():
@@ -168,9 +167,10 @@ def bridge():
     """Give a fresh VLAN-aware bridge br0; afterwards no process, ticket, bridge, tap or veth is left."""
     LOG.unlink(missing_ok=True)
     yield Bridge()
-    for link in json.loads(subprocess.run(["ip", "-j", "link"], check=True, stdout=subprocess.PIPE).stdout):
-        if link["ifname"] != "lo":
-            subprocess.run(["ip", "link", "del", link["ifname"]], check=False, stderr=subprocess.DEVNULL)
+    links = json.loads(subprocess.run([IP, "-j", "link"], check=True, stdout=subprocess.PIPE).stdout)
+    commands = "\n".join(f"link del {link['ifname']}" for link in links if link["ifname"] != "lo")
+    # one end of a veth pair goes with the other
+    subprocess.run([IP, "-force", "-batch", "-"], input=commands.encode(), check=False, stderr=subprocess.DEVNULL)
     forget_everything()  # waiting processes find nothing to wait for, and end
     eventually(lambda: not detached())
     forget_everything()

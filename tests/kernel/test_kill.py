@@ -13,7 +13,8 @@ from operator import attrgetter
 import pytest
 from captured import domain, networkport, state_files
 from conftest import tickets
-from iproute import ACCESS, eventually, vlans
+from iproute import ACCESS, BRIDGE, IP, eventually, vlans, vlans_of
+from processes import command_lines
 from ready import Ready
 
 ROUNDS = int(os.environ.get("LAB_ROUNDS", "24"))  # in each of them one process for each kind of change is killed
@@ -33,9 +34,8 @@ class Nic:
         self.xml = networkport(self.uuid, "lab" if wanted == LAB else "zerotier", mac=self.mac)
         self.tap_mac = self.mac.replace("52", "fe", 1)
 
-    def checked(self):
-        """Return its VLANs: its own, or some of them, or none; or its old ones; never of both."""
-        have = vlans(self.tap)
+    def checked(self, have):
+        """Given its VLANs, return them: its own, or some of them, or none; or its old ones; never of both."""
         assert any(have.keys() <= state.keys() for state in (self.old, self.wanted)), (self.tap, have)
         assert all(flags in (self.old.get(vid), self.wanted.get(vid)) for vid, flags in have.items()), (self.tap, have)
         return have
@@ -48,6 +48,7 @@ NICS = [
     Nic(3, DEFAULT, LAB),
     Nic(4, MIXED, LAB),
 ]
+TAPS = [nic.tap for nic in NICS]
 OLD, WANTED = attrgetter("old"), attrgetter("wanted")
 DOMAIN = domain([(nic.mac, nic.uuid, nic.tap) for nic in NICS])
 
@@ -78,13 +79,13 @@ def new_taps():
             entries.append(f"vlan del dev {nic.tap} vid 1 master")
             flags = {ACCESS: "pvid untagged", (): ""}
             entries += [f"vlan add dev {nic.tap} vid {vid} {flags[has]} master" for vid, has in nic.old.items()]
-    for command, lines in (("ip", links), ("bridge", entries)):
+    for command, lines in ((IP, links), (BRIDGE, entries)):
         subprocess.run([command, "-b", "-"], input="\n".join(lines).encode(), check=True)
 
 
 def commands_run():
     """Return whether a `bridge` runs: one that a killed process leaves behind goes on."""
-    return subprocess.run(["pgrep", "-x", "bridge"], check=False, stdout=subprocess.DEVNULL).returncode == 0
+    return any(words[0].endswith(b"/bridge") for _, words in command_lines())
 
 
 def test_killed_at_any_moment_it_leaves_no_foreign_vlan_beside_its_own(bridge, ready, chance):
@@ -95,13 +96,13 @@ def test_killed_at_any_moment_it_leaves_no_foreign_vlan_beside_its_own(bridge, r
     ready.kill()
     state_files([nic.uuid for nic in NICS], {"web": [nic.tap for nic in NICS]})
     new_taps()
-    assert [vlans(nic.tap) for nic in NICS] == [nic.old for nic in NICS]
+    assert vlans_of(TAPS) == [nic.old for nic in NICS]
     began = time.monotonic()
     for nic in NICS:
         ready.follow(nic.tap_mac, live=nic.old != DEFAULT)
     eventually(lambda: not ready.detached())
     takes = time.monotonic() - began
-    assert [vlans(nic.tap) for nic in NICS] == [nic.wanted for nic in NICS]
+    assert vlans_of(TAPS) == [nic.wanted for nic in NICS]
 
     found = []
     for number in range(ROUNDS):
@@ -112,9 +113,9 @@ def test_killed_at_any_moment_it_leaves_no_foreign_vlan_beside_its_own(bridge, r
         for moment, (nic, process) in zip(moments, chance.sample(processes, len(processes))):
             time.sleep(max(0, moment - time.monotonic()))
             ready.kill(process)
-            nic.checked()
+            nic.checked(vlans(nic.tap))
         eventually(lambda: not commands_run())
-        found += [(nic, nic.checked()) for nic in NICS]
+        found += [(nic, nic.checked(have)) for nic, have in zip(NICS, vlans_of(TAPS))]
         if number % (2 * ROUNDS_PER_MEND) == 0:
             done = ready.qemu("web", DOMAIN)
             assert (done.returncode, done.stderr) == (0, "")
@@ -123,7 +124,7 @@ def test_killed_at_any_moment_it_leaves_no_foreign_vlan_beside_its_own(bridge, r
                 assert ready.network("port-created", nic.xml).returncode == 0
             eventually(lambda: not ready.detached())
         if number % ROUNDS_PER_MEND == 0:
-            assert [vlans(nic.tap) for nic in NICS] == [nic.wanted for nic in NICS]
+            assert vlans_of(TAPS) == [nic.wanted for nic in NICS]
 
     old, wanted = ([have for nic, have in found if have == state(nic)] for state in (OLD, WANTED))
     print(f"of {len(found)} killed {len(old)} before and {len(wanted)} after they typed, the others half way")

@@ -11,9 +11,10 @@ from xml.etree import ElementTree as ET
 import pytest
 from halves import half
 from iproute import eventually, ip
+from processes import command_lines
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LIBVIRT = ["virsh", "-q", "-c", "qemu:///system"]
+LIBVIRT = ["/usr/bin/virsh", "-q", "-c", "qemu:///system"]
 BRIDGE = "br0"
 MAC, MAC2 = "52:54:00:00:00:01", "52:54:00:00:00:02"
 LOG = Path("/var/log/libvirt/hooks.log")  # there is no /dev/log in the lab
@@ -100,7 +101,7 @@ def undefine_network(name=BRIDGE):
 def stop_libvirtd(signal):
     """Send libvirtd this signal, and return when it is gone."""
     pid = int(PID_FILE.read_text())
-    subprocess.run(["kill", f"-{signal}", str(pid)], check=True)
+    subprocess.run(["/usr/bin/kill", f"-{signal}", str(pid)], check=True)
     eventually(lambda: not Path(f"/proc/{pid}").exists(), within_seconds=45)  # libvirt 11 gives its threads 30 s
     PID_FILE.unlink(missing_ok=True)
 
@@ -119,14 +120,7 @@ def typed():
 
 def working():
     """Return the ids of the processes that the hooks have left behind."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"/etc/libvirt/hooks/" in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
+    return [process for process, words in command_lines() if b"/etc/libvirt/hooks/" in b" ".join(words)]
 
 
 def leftovers():

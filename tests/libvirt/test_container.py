@@ -28,7 +28,7 @@ from iproute import ACCESS, bridge, eventually, vlans
 from libvirt_vlan import NETWORK, TRUNK, notes_aside, tool
 from test_many import ENDING, instead_of_virsh
 
-LXC = ["virsh", "-q", "-c", "lxc:///system"]
+LXC = ["/usr/bin/virsh", "-q", "-c", "lxc:///system"]
 HOOKS = Path("/etc/libvirt/hooks")
 DEFAULT, SERVER, ZEROTIER = {1: ACCESS}, {3: ACCESS}, {46: ACCESS}
 ADD = "bridge vlan add dev {} vid 46 pvid untagged master"
