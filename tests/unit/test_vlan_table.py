@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonschema import validate
 
 from libvirt_hooks.hookdata import Port
 from libvirt_hooks.tool.inventory import BridgeState, NicState
-from libvirt_hooks.tool.members import vlans_in_use
+from libvirt_hooks.tool.members import lacks_uplink, vlans_in_use
+from libvirt_hooks.tool.verdicts import problems
 from libvirt_hooks.tool.vlan_table import to_json, to_table, wrapped
 from libvirt_hooks.vlans import access, every
 
@@ -43,6 +46,21 @@ def table(nics, bridges, *asked):
 
 
 CARRIED = bridge(eth0=every(1))
+SOME = st.sampled_from([{}, access(46), {31: "", 32: ""}, every(1)])
+
+
+@given(
+    st.lists(st.builds(nic, st.just("web"), st.sampled_from(["lab", "trunk"]), st.none() | SOME, st.none() | SOME)),
+    st.dictionaries(st.sampled_from(["eth0", "eth1"]), SOME),
+    st.booleans(),
+)
+def test_check_and_vlans_find_the_same_vlans_that_no_uplink_carries(nics, uplinks, filters_vlans):
+    """Also of a portgroup that is called trunk, and has a list in the <metadata>."""
+    bridges = [bridge(filters_vlans=filters_vlans, **uplinks)]
+    found = [one.wanted for one in problems(nics, bridges) if one.code == "uplink-lacks-vlan"]
+
+    lacking = {use.first for use in vlans_in_use(nics, bridges, [31, 32, 46]) if lacks_uplink(use)}
+    assert {vid for vlans in found for vid in vlans} == lacking
 
 
 @pytest.mark.parametrize(

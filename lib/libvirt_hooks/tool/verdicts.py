@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from .. import log
 from ..vlans import VID_MAX, Vlans, to_text
-from ..wanted import DEFAULT_MARK, EVERY_VID
+from ..wanted import DEFAULT_MARK
 from .findings import Finding, Note, Problem
 from .inventory import MADE_PLAIN, BridgeState, NicState
 
@@ -93,16 +93,11 @@ def _not_carried(bridge: BridgeState, nics: list[NicState]) -> list[Finding]:
     users: dict[int, str] = {}
     for nic in nics:
         used = nic.current if nic.wanted is None else nic.wanted
-        if (
-            nic.port.bridge == bridge.name
-            and used
-            and len(used) < VID_MAX
-            and nic.port.group.replace(DEFAULT_MARK, "") not in EVERY_VID
-        ):
+        if nic.port.bridge == bridge.name and used and len(used) < VID_MAX:
             users.update({vid: nic.port.vm for vid in used if vid not in users})
     carried = {vid for vlans in bridge.uplinks.values() for vid in vlans}
     missing: Vlans = {vid: "" for vid in users if vid not in carried}
-    if not missing or not bridge.uplinks:
+    if not missing or not bridge.uplinks or not bridge.filters_vlans:
         return []
     vms = ", ".join(dict.fromkeys(users[vid] for vid in sorted(missing)))
     uplinks = ", ".join(bridge.uplinks)
