@@ -9,6 +9,8 @@ HOOKS = network qemu lxc
 TARGET = $(DESTDIR)$(HOOKS_DIR)
 TOOL = $(DESTDIR)/usr/local/sbin/libvirt-vlan
 DIST = dist
+# of the Debian package: whoever builds it. This address is nobody's.
+MAINTAINER = The libvirt-hooks authors <libvirt-hooks@example.org>
 DEB_SOURCES = completion debian docs examples hooks lib man monitoring sbin $(wildcard systemd) \
 	CHANGELOG.md CONTRIBUTING.md README.md
 LIB = $(TARGET)/lib
@@ -67,6 +69,9 @@ dist:
 deb:
 	@set -e; build=$$(mktemp -d); trap 'rm -rf "$$build"' EXIT; mkdir -p '$(DIST)' "$$build/source"; \
 	tar --exclude __pycache__ -c $(DEB_SOURCES) | tar -x -C "$$build/source"; \
+	$(PYTHON) -c 'import pathlib, re, sys; who, *files = sys.argv[1:]; \
+		[path.write_text(re.sub("The libvirt-hooks authors <.*?>", lambda _: who, path.read_text())) \
+		for path in map(pathlib.Path, files)]' '$(MAINTAINER)' "$$build/source/debian/control" "$$build/source/debian/changelog"; \
 	find "$$build/source" -exec touch -h -d "@$$(dpkg-parsechangelog -S Timestamp)" '{}' +; \
 	(cd "$$build/source" && dpkg-buildpackage -d -us -uc -b >"$$build/log" 2>&1) || { cat "$$build/log"; exit 1; }; \
 	mv "$$build"/*.deb '$(DIST)'

@@ -46,6 +46,14 @@ def test_the_same_bytes_are_built_again_elsewhere_later_and_by_a_user_with_anoth
     assert (tmp_path / PACKAGE.name).read_bytes() == PACKAGE.read_bytes()
 
 
+def test_whoever_builds_it_is_its_maintainer(tmp_path):
+    command = ["make", "-s", "-C", REPOSITORY, "deb", f"DIST={tmp_path}", "MAINTAINER=R&D |1 <hosts@example.net>"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    shown = subprocess.check_output(["dpkg-deb", "-f", tmp_path / PACKAGE.name, "Maintainer"], text=True)
+
+    assert shown == "R&D |1 <hosts@example.net>\n"
+
+
 def test_its_checksum_is_beside_it():
     done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=DIRECTORY, check=True, capture_output=True, text=True)
 
