@@ -25,7 +25,8 @@ from conftest import (
     virsh,
     working,
 )
-from iproute import ACCESS, eventually, vlans
+from iproute import ACCESS, bridge, eventually, vlans
+from libvirt_vlan import TOOL
 
 PROFILES = [Path("/etc/apparmor.d", name) for name in ("usr.sbin.libvirtd", "usr.lib.libvirt.virt-aa-helper")]
 BACKUPS = Path("/var/backups/libvirt")
@@ -107,6 +108,22 @@ def test_the_detached_process_is_confined_as_libvirtd_is(confined, network):
     (waiting,) = working()
     assert confinement(waiting) == "libvirtd (enforce)"
     virsh("net-port-delete", "br0", UUID)
+
+    nothing_left_behind()
+    assert denials() == []
+
+
+def test_watch_works_beside_the_confined_hooks(confined, vm):
+    """It takes the same locks, reads the hooks' tickets and writes its own note into them."""
+    with subprocess.Popen([TOOL, "watch"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as watch:
+        vm("web", nic(MAC, "zerotier"))
+        tap = tap_of("web", MAC)
+        eventually_settled()
+        bridge("vlan", "add", "dev", tap, "vid", "7")
+        eventually(lambda: vlans(tap) == {46: ACCESS})
+        watch.terminate()
+    assert watch.returncode == 0
+    virsh("destroy", "web")
 
     nothing_left_behind()
     assert denials() == []
