@@ -23,8 +23,10 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ANSIBLE = REPOSITORY / "ansible"
-INSTALLED = ("hooks", "lib", "sbin", "man", "systemd")  # directories of a checkout that the role installs files of
+# directories of a checkout that the role installs files of
+INSTALLED = ("completion", "hooks", "lib", "sbin", "man", "systemd")
 PLAYBOOKS = ("site.yml", "report.yml", "templates")
+CACHES = shutil.ignore_patterns("__pycache__")
 CHECKOUT_ONLY = shutil.ignore_patterns("__pycache__", "build.py", "inventory.example", *PLAYBOOKS, "library")
 # source: https://reproducible-builds.org/specs/source-date-epoch/
 EPOCH = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
@@ -44,7 +46,7 @@ def lay_out(tree: Path) -> None:
         copy = shutil.copytree if (ANSIBLE / name).is_dir() else shutil.copy
         copy(ANSIBLE / name, tree / "playbooks" / name)
     for name in INSTALLED:
-        shutil.copytree(REPOSITORY / name, tree / role / "files" / name, ignore=CHECKOUT_ONLY)
+        shutil.copytree(REPOSITORY / name, tree / role / "files" / name, ignore=CACHES)
 
 
 def build(tree: Path, directory: Path) -> Path:

@@ -99,6 +99,7 @@ def test_uninstalling_leaves_the_hosts_as_they_were(preview, installed):
         assert on("alpha", f"systemctl is-active {unit} || true") == "inactive"
         assert on("alpha", f"find /etc/systemd -name {unit}") == ""
     assert {host: tree(host) for host in HOSTS} == {host: preview.before[host][0] for host in HOSTS}
+    assert [on(host, "find /usr/local/share -name '*libvirt-vlan*'") for host in HOSTS] == ["", ""]
     assert all(pid(host) != daemons[host] for host in HOSTS)
     assert (again.status, again.changed) == (0, {"alpha": 0})
     report = play("--limit", "beta", *REPORT, playbook=REPOSITORY / "ansible/report.yml")

@@ -9,6 +9,7 @@ import glob
 import os
 import shutil
 import stat
+import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -17,6 +18,7 @@ module: libvirt_hooks_files
 short_description: Install or remove the files of libvirt-hooks
 description:
   - Does what C(make install) or C(make uninstall) would do in a checkout on the host.
+  - If the host has the Python package shtab, that includes the completion of C(libvirt-vlan) for bash and zsh.
   - Another tool's hook stays. Ours is then installed beside it, as C(network.d/50-vlan) or C(qemu.d/50-vlan).
 options:
   state:
@@ -43,6 +45,11 @@ LIB = f"{HOOKS_DIR}/lib/libvirt_hooks"
 TURNS = (f"{LIB}-1", f"{LIB}-2")  # LIB is a link into one of them; what a hook has found there stays for one more run
 TOOL, MAN_PAGE = "/usr/local/sbin/libvirt-vlan", "/usr/local/share/man/man8/libvirt-vlan.8"
 UNITS = "/usr/local/lib/systemd/system"
+# Where the shells look for what completion/build.py makes, and its name for that.
+COMPLETIONS = {
+    "/usr/local/share/bash-completion/completions/libvirt-vlan": "libvirt-vlan",
+    "/usr/local/share/zsh/site-functions/_libvirt-vlan": "_libvirt-vlan",
+}
 DROP_IN = "/etc/systemd/system/libvirt-vlan-check.service.d/ansible.conf"
 # Where the files of a checkout's directories go, and their mode.
 PLACES = {
@@ -72,7 +79,8 @@ def main():
     present = module.params["state"] == "present"
     os.umask(0o022)
     try:
-        wanted = wanted_files(module.params["files"]) if present else {}
+        files = module.params["files"]
+        wanted = {**wanted_files(files), **completions(module, files)} if present else {}
         found = {path: read(path) for path in sorted({*wanted, *ours()})}
         changes = {path: wanted.get(path) for path in found if found[path] != wanted.get(path)}
         unsafe = unsafe_directories() if present else []
@@ -101,6 +109,8 @@ def wanted_files(files):
     wanted = {}
     for source, content in files.items():
         directory, name = os.path.split(source)
+        if directory == "completion":
+            continue
         target, mode = PLACES[directory]
         path = f"{target}/{name}"
         if path in HOOK_FILES and os.path.exists(path) and not is_ours(path):
@@ -109,10 +119,27 @@ def wanted_files(files):
     return wanted
 
 
+def completions(module, files):
+    """Given contents by path in a checkout, return the completions of the tool as wanted_files() does.
+
+    They are made here, of the tool's parser by shtab, as make install does it; none are without shtab.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        for source, content in files.items():
+            if source.startswith(("lib/", "completion/")):
+                os.makedirs(os.path.dirname(f"{directory}/{source}"), exist_ok=True)
+                with open(f"{directory}/{source}", "w", encoding="utf-8") as out:
+                    out.write(content)
+        status, _, _ = module.run_command([PYTHON, "-IB", f"{directory}/completion/build.py", directory])
+        if status != 0:
+            return {}
+        return {path: (read(f"{directory}/{name}")[0], 0o644, ROOT) for path, name in COMPLETIONS.items()}
+
+
 def ours():
     """Return the paths of the files of ours that are there, an older release's modules too."""
     paths = [path for path in HOOK_FILES if is_ours(path)]
-    paths += [path for path in (TOOL, MAN_PAGE, DROP_IN, *our_units()) if os.path.lexists(path)]
+    paths += [path for path in (TOOL, MAN_PAGE, DROP_IN, *COMPLETIONS, *our_units()) if os.path.lexists(path)]
     for directory, below, names in os.walk(LIB):
         below[:] = [name for name in below if name != "__pycache__"]
         paths += [f"{directory}/{name}" for name in names]
@@ -195,7 +222,7 @@ def change_others(changes):
             write(path, file)
         else:
             os.unlink(path)
-            if path.endswith(".d/50-vlan") or path in (MAN_PAGE, DROP_IN):
+            if path.endswith(".d/50-vlan") or path in (MAN_PAGE, DROP_IN, *COMPLETIONS):
                 remove_if_empty(os.path.dirname(path))
             if path.startswith(UNITS) and not our_units():
                 remove_if_empty(UNITS)
