@@ -14,7 +14,7 @@ from test_vlan_table import FIREWALL, LAB, bridge, nic, web
 
 from libvirt_hooks.hookdata import Port
 from libvirt_hooks.log import one_line
-from libvirt_hooks.tool.graph import COLOURS, RED, STYLES, quoted, to_dot
+from libvirt_hooks.tool.graph import COLOURS, GREY, LEGEND, RED, STYLES, quoted, to_dot
 from libvirt_hooks.tool.inventory import MADE_PLAIN
 from libvirt_hooks.vlans import access, every
 
@@ -67,6 +67,45 @@ def test_a_box_for_each_uplink_vlan_and_vm_and_the_lines_between():
     assert len(set(colours.values())) == 3
     assert all(colours[begin] == colour for begin, end, colour, _ in lines if begin != "eth0")
     assert red == set()
+
+
+def arrows(dot):
+    """Given a graph, return how each line ends, as graphviz reads it, by the first texts of the two things it joins."""
+    shown = json.loads(subprocess.check_output(["dot", "-Tjson"], input=dot, text=True))
+    texts = {thing["_gvid"]: "".join(texts_of(thing)[:1]) for thing in shown["objects"]}
+    return {(texts[line["tail"]], texts[line["head"]]): line["arrowhead"] for line in shown["edges"]}
+
+
+def test_a_line_ends_in_a_dot_where_the_vlan_is_tagged():
+    ends = arrows(to_dot(named(nic("router", "lab", LAB), web(None), FIREWALL), [CARRIED], "hv1"))
+
+    assert (ends["VLAN 10", "router"], ends["VLAN 20, 30-40", "router"]) == ("none", "dot")
+    assert (ends["VLAN 46", "web"], ends["every VLAN", "fw"]) == ("none", "dot")  # not in it; in every one
+    assert {ends[line] for line in ends if line[0] == "eth0"} == {"none"}
+
+
+def test_a_vlan_without_an_uplink_is_beside_those_that_have_one():
+    """By a line that is not drawn. Where there is no uplink, there is none, nor a box for it."""
+    nics = named(web(), nic("db", "server", access(3)))
+    assert ("eth0", "VLAN 46") in arrows(to_dot(nics, [bridge(eth0=access(3))], "hv1"))
+    assert "style=invis" not in to_dot(nics, [CARRIED], "hv1")
+    assert "style=invis" not in to_dot(nics, [bridge()], "hv1")
+
+
+def test_vms_that_are_in_the_same_vlans_share_a_box_that_counts_them():
+    nics = named(web(), nic("app", "zerotier-46", access(46)))
+    dot = to_dot(nics, [CARRIED], "hv1")
+
+    assert ["2 VMs:", "web, app"] in drawn(dot)[0]
+    assert ["VLAN 46", "zerotier, zerotier-46"] in drawn(dot)[0]
+    assert f"{LEGEND}\\l" in dot  # flush left
+
+
+@pytest.mark.parametrize(("current", "colour"), [(every(1), GREY), (access(1), RED)])
+def test_the_line_to_a_nic_in_every_vlan_is_red_if_the_nic_is_not(current, colour):
+    _, lines, _ = drawn(to_dot(named(nic("fw", "all", every(1), current)), [CARRIED], "hv1"))
+
+    assert [line[2] for line in lines if line[:2] == ("every VLAN", "fw")] == [colour]
 
 
 REASON = "network lan defines no portgroup 'x'"

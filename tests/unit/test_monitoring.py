@@ -43,7 +43,7 @@ def look(nics=(), findings=(), **changes):
 
 def samples(text):
     """Given metrics, return their values by name and labels; each is of a metric with HELP and TYPE lines before."""
-    described = re.findall(r"(?m)^# HELP (\S+) \S.*\n# TYPE \1 gauge$", text)
+    described = re.findall(r"(?m)^# HELP (\S+) [A-Z0-9][A-Za-z]*[a-z ][\w, -]*\.\n# TYPE \1 gauge$", text)
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert {re.split(r"[ {]", line)[0] for line in lines} == set(described)
     return dict(line.rpartition(" ")[::2] for line in lines)
@@ -79,6 +79,10 @@ def test_json_has_all_that_the_line_has():
         "command": "libvirt-vlan sync web",
         "line": f"web {MAC} vnet0 zerotier: has none instead of 46 pvid untagged on br0: libvirt-vlan sync web",
     }  # fmt: skip
+
+
+def test_json_can_be_read_by_people_too():
+    assert to_json([]).startswith('{\n  "version": 1,\n')
 
 
 def test_json_has_null_for_what_there_is_not():
@@ -145,6 +149,8 @@ def test_a_vms_name_is_a_label_only_where_something_is_wrong():
     wrong = to_prometheus(look([nic(current={})], found([nic(current={})], [br0(eth0=access(46))])))
 
     assert "web" not in right
+    about_a_bridge = to_prometheus(look([nic()], found([nic()], [br0(eth0={})])))
+    assert "libvirt_vlan_nic_problem" not in about_a_bridge
     labels = f'code="wrong-vlans",vm="web",mac="{MAC}",tap="vnet0",bridge="br0"'
     assert [line for line in wrong.splitlines() if "web" in line] == [f"libvirt_vlan_nic_problem{{{labels}}} 1"]
 

@@ -192,6 +192,7 @@ def test_sixty_vms_in_one_vlan_keep_the_table_narrow():
         (["a"], ["a"]),
         (["aaa", "bbb"], ["aaa, bbb"]),
         (["aaa", "bbb", "c"], ["aaa, bbb,", "c"]),
+        (["aaaa", "bbbb"], ["aaaa,", "bbbb"]),  # with a comma to come
         (["longer than that", "b"], ["longer than that,", "b"]),
     ],
 )
@@ -215,6 +216,16 @@ def test_only_what_is_wrong_is_in_colour():
 
     assert wrong.endswith("\033[31mnot in it: web\033[0m")
     assert "\033" not in plain
+    many = [nic(f"a-vm-with-a-long-name-{number}", "zerotier", access(46)) for number in range(4)]
+    assert "\033" not in to_table(many, [CARRIED], [], True)  # in several lines
+
+
+def test_vms_with_one_problem_are_named_together():
+    assert table([web({}), nic("db", "zerotier", access(46), {})], [CARRIED])[0][-1] == "not in it: web, db"
+
+
+def test_json_can_be_read_by_people_too():
+    assert to_json([], [], []).startswith('{\n  "vlans": ')
 
 
 EVERYTHING = [
