@@ -12,7 +12,7 @@ from operator import attrgetter
 
 import pytest
 from captured import domain, networkport, state_files
-from conftest import tickets
+from conftest import TICKETS, tickets
 from iproute import ACCESS, BRIDGE, IP, eventually, vlans, vlans_of
 from processes import command_lines
 from ready import Ready
@@ -69,8 +69,10 @@ def chance():
     return random.Random(seed)
 
 
-def new_taps():
-    """Put new taps of the same names on the bridge, with their old VLANs."""
+def new_taps(announced):
+    """Put new taps of the same names on the bridge, with their old VLANs; no ticket knows the taps before them."""
+    for ticket, content in announced.items():
+        ticket.write_bytes(content)
     links, entries = [], []
     for nic in NICS:
         links += [f"link del {nic.tap}", f"tuntap add {nic.tap} mode tap"]
@@ -83,19 +85,21 @@ def new_taps():
         subprocess.run([command, "-b", "-"], input="\n".join(lines).encode(), check=True)
 
 
-def commands_run():
-    """Return whether a `bridge` runs: one that a killed process leaves behind goes on."""
-    return any(words[0].endswith(b"/bridge") for _, words in command_lines())
+def commands_run(ready):
+    """Return whether a `bridge` runs, or is about to: one that a killed process leaves behind goes on."""
+    return ready.detached() or any(words[0].endswith(b"/bridge") for _, words in command_lines())
 
 
 def test_killed_at_any_moment_it_leaves_no_foreign_vlan_beside_its_own(bridge, ready, chance):
     """The join or a restart of libvirtd then mends it."""
     for nic in NICS:
         assert ready.network("port-created", nic.xml).returncode == 0
-        bridge.add_tap(nic.tap, nic.tap_mac)
     ready.kill()
+    announced = {ticket: ticket.read_bytes() for ticket in TICKETS.glob("f?:*")}
+    for nic in NICS:
+        bridge.add_tap(nic.tap, nic.tap_mac)
     state_files([nic.uuid for nic in NICS], {"web": [nic.tap for nic in NICS]})
-    new_taps()
+    new_taps(announced)
     assert vlans_of(TAPS) == [nic.old for nic in NICS]
     began = time.monotonic()
     for nic in NICS:
@@ -106,7 +110,7 @@ def test_killed_at_any_moment_it_leaves_no_foreign_vlan_beside_its_own(bridge, r
 
     found = []
     for number in range(ROUNDS):
-        new_taps()
+        new_taps(announced)
         began = time.monotonic()
         processes = [(nic, ready.follow(nic.tap_mac, live=nic.old != DEFAULT)) for nic in NICS]
         moments = sorted(began + takes * chance.uniform(0.1, 0.9) for _ in NICS)
@@ -114,7 +118,7 @@ def test_killed_at_any_moment_it_leaves_no_foreign_vlan_beside_its_own(bridge, r
             time.sleep(max(0, moment - time.monotonic()))
             ready.kill(process)
             nic.checked(vlans(nic.tap))
-        eventually(lambda: not commands_run())
+        eventually(lambda: not commands_run(ready))
         found += [(nic, nic.checked(have)) for nic, have in zip(NICS, vlans_of(TAPS))]
         if number % (2 * ROUNDS_PER_MEND) == 0:
             done = ready.qemu("web", DOMAIN)

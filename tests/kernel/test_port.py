@@ -334,7 +334,8 @@ def test_a_link_set_down_soon_after_a_restart_of_libvirtd_leaves_the_vlans_as_th
 
 def test_a_change_to_no_portgroup_ends_our_care_for_the_port(bridge, granted):
     running(bridge, granted)
-    hook("port-created", port_created("no-portgroup", uuid=OTHER_UUID))
+    same_vm = ("0bd22868-5ec3-4be4-a422-194870a0e042", "14c6f67e-7f4a-4044-b0ed-336b9ee62273")  # captured one by one
+    hook("port-created", port_created("no-portgroup", uuid=OTHER_UUID, vm_uuid=same_vm))
     granted(OTHER_UUID)
     hook("port-deleted", port_created())
     bridge.reattach()
