@@ -61,7 +61,8 @@ def eventually(condition, within_seconds=40):  # three labs share two processors
         if value := condition():
             return value
         assert time.monotonic() < deadline, f"still {value!r} after {within_seconds} s"
-        time.sleep(max(0.1, 2 * (time.monotonic() - looked)))  # what is looked at needs the processor, too
+        took = time.monotonic() - looked
+        time.sleep(min(max(0.1, 2 * took), 1))  # what is looked at needs the processor, too
 
 
 def always(condition, for_seconds):
