@@ -39,7 +39,7 @@ def _set_vlans(domain: Domain, nic: Nic, port: Port) -> bool:
     ticket = _ticket(port) or _ticket_without_network_hook(domain, nic, port)
     if ticket is None or ticket.vlans is None:
         return False
-    _check_address(domain, nic, port)
+    _check_other_nics(domain, nic, port)
     tap = nic.tap
     if port.container:
         from .veths import host_end  # imports sh
@@ -123,7 +123,7 @@ def _ticket_without_network_hook(domain: Domain, nic: Nic, port: Port) -> Ticket
     if why_left_alone(port, network):
         return None
     vlans = wanted_vlans(port, network, sysfs.bridge(port.bridge))
-    _check_address(domain, nic, port)
+    _check_other_nics(domain, nic, port)
     known = tickets.of(port.bridge, tickets.key(port))
     tickets.check_address(port, "", known)
     if not port.container:
@@ -141,7 +141,7 @@ def _ticket_without_network_hook(domain: Domain, nic: Nic, port: Port) -> Ticket
     return ticket
 
 
-def _check_address(domain: Domain, nic: Nic, port: Port) -> None:
+def _check_other_nics(domain: Domain, nic: Nic, port: Port) -> None:
     """Raise HookError if another NIC of the guest has the same address on the same bridge.
 
     A tap has its NIC's MAC address but for the first byte, so only the other five tell two taps apart. A veth is told

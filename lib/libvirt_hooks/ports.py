@@ -32,7 +32,7 @@ def port_created(xml: bytes) -> None:
     port.container = starts or interfaces.owner_is_container(port)
     tap = "" if starts else interfaces.of_port(port)
     try:
-        reason = why_left_alone(port, network) or _announce(port, network, tap, starts)
+        reason = why_left_alone(port, network) or _accept(port, network, tap, starts)
     except HookError as error:
         containers.forget_start(port.vm_uuid)  # libvirt gives the start up
         raise HookError(f"{tickets.guest(port)}, NIC {port.mac}: {error}") from error
@@ -44,7 +44,7 @@ def port_created(xml: bytes) -> None:
             tickets.write(tickets.new(port, network.name, None, live=True))
 
 
-def _announce(port: Port, network: Network, tap: str, container_starts: bool) -> str:
+def _accept(port: Port, network: Network, tap: str, container_starts: bool) -> str:
     """Given a port, its network and its tap or "", write the port's ticket and start the detached process.
 
     A container that starts needs no such process: the lxc hook's `start` sets the VLANs, and nothing runs before that.
@@ -90,7 +90,7 @@ def port_deleted(xml: bytes) -> None:
     port = parse_network(xml).port
     if port is None or not port.bridge:
         return
-    port.container = not os.path.exists(tickets.path(port))
+    port.container = not os.path.exists(tickets.path(port))  # libvirt does not say; the name of the ticket does
     file_name = tickets.path(port)
     try:
         ticket = tickets.read(file_name)

@@ -14,7 +14,7 @@ from . import HookError
 NET = "/sys/class/net"
 PAGE_BYTES = 4096  # what one read returns at most: of all files here, only the forwarding database has more
 
-_addresses: dict[tuple[str, int], str] = {}  # of bridge ports by name and number, for taps_with()
+_addresses: dict[tuple[str, int], str] = {}  # of bridge ports by name and inode, for taps_with()
 
 
 class Bridge(SimpleNamespace):
@@ -42,15 +42,15 @@ def default_pvid(bridge: str) -> int:
 
 
 def bridge_ports(bridge: str) -> dict[str, int]:
-    """Given a bridge, return its bridge ports' names, each with a number that changes if it leaves and returns."""
+    """Given a bridge, return its bridge ports' names and inodes: one that leaves and returns has another inode."""
     try:
         return {entry.name: entry.inode() for entry in os.scandir(f"{NET}/{bridge}/brif")}
     except OSError:  # there is no such bridge, or too many files are open
         return {}
 
 
-def bridge_port_number(interface: str, bridge: str) -> int:
-    """Given an interface and a bridge, return the interface's number as in bridge_ports(), 0 if it is not there."""
+def bridge_port_inode(interface: str, bridge: str) -> int:
+    """Given an interface and a bridge, return its inode as in bridge_ports(), 0 if it is not there."""
     try:
         return os.lstat(f"{NET}/{bridge}/brif/{interface}").st_ino
     except OSError:
@@ -71,11 +71,11 @@ def taps_with(mac: str, bridge: str) -> dict[str, int]:
     found: dict[str, int] = {}
     if not _may_have(bridge, mac):
         return found
-    for name, number in bridge_ports(bridge).items():
-        if not _addresses.get((name, number)):  # "": it could not be read while too many files were open
-            _addresses[name, number] = address(name)
-        if _addresses[name, number] == mac:
-            found[name] = number
+    for name, inode in bridge_ports(bridge).items():
+        if not _addresses.get((name, inode)):  # "": it could not be read while too many files were open
+            _addresses[name, inode] = address(name)
+        if _addresses[name, inode] == mac:
+            found[name] = inode
     return found
 
 

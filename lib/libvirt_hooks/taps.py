@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Giving taps their wanted VLANs: what the detached process does, and the qemu hook if that has not done it yet.
+"""Giving taps their wanted VLANs: what the detached process does, and the qemu hook where that was not in time.
 
 A container's veth is a tap here: what differs is how it is found (interfaces.py, veths.py).
 
@@ -19,12 +19,12 @@ from .statefiles import lxc_daemon
 from .tickets import Ticket
 from .vlans import Vlans, changes, from_bridge, of_new_bridge_port, to_text
 
-# types commands, given them and what their log lines begin with, and returns the answers: bridge.type_commands()
-Type = Callable[[list[list[str]], str], list[object]]
+# a function that is called like bridge.type_commands() and returns the same
+TypeCommands = Callable[[list[list[str]], str], list[object]]
 
 WAIT_SECONDS = 300  # between port-created and the tap lies whatever libvirt does first: PCI resets, storage, a TPM
 WATCH_SECONDS = 10  # libvirt 9 takes a tap off the bridge and puts it back within a second of a live change
-NOW_SECONDS = 90  # as long as another process may hold the lock: three batches, each of bridge.TIMEOUT_SECONDS
+LOCK_WAIT_SECONDS = 90  # another process holds the lock for three batches at most, each of bridge.TIMEOUT_SECONDS
 
 
 def wait_and_set_vlans(bridge_name: str, nic_key: str, live: bool) -> None:
@@ -83,7 +83,7 @@ def when_unlocked(ticket: Ticket, attempt: Callable[[], None]) -> None:
                 raise HookError("libvirt has taken the port back meanwhile: try again")
             retries.three_times(attempt)
 
-    retries.until_unlocked(hold_the_lock, NOW_SECONDS)
+    retries.until_unlocked(hold_the_lock, LOCK_WAIT_SECONDS)
 
 
 def try_to_set_vlans(bridge_name: str, nic_key: str, watch_until: float, is_new: bool) -> str:
@@ -140,7 +140,9 @@ def _set_vlans_of_container(ticket: Ticket) -> str:
     return ""
 
 
-def set_vlans(ticket: Ticket, tap: str, current: Vlans | None, type_commands: Type = bridge.type_commands) -> None:
+def set_vlans(
+    ticket: Ticket, tap: str, current: Vlans | None, type_commands: TypeCommands = bridge.type_commands
+) -> None:
     """Type the commands that lead from a tap's current VLANs to its wanted VLANs, read back, note that in the ticket.
 
     The current VLANs are read first if they are None. Raises HookError if the tap is not on its bridge, or has other
@@ -148,7 +150,7 @@ def set_vlans(ticket: Ticket, tap: str, current: Vlans | None, type_commands: Ty
     """
     assert ticket.vlans is not None
     subject = tickets.subject(ticket, tap)
-    number, index = sysfs.bridge_port_number(tap, ticket.bridge), sysfs.ifindex(tap)
+    inode, index = sysfs.bridge_port_inode(tap, ticket.bridge), sysfs.ifindex(tap)
     if ticket.container and ticket.veth != (tap, index):
         if ticket.veth:
             raise HookError(f"{tap} is not this NIC's veth any more: try again")
@@ -157,16 +159,16 @@ def set_vlans(ticket: Ticket, tap: str, current: Vlans | None, type_commands: Ty
 
     def type_and_read(commands: list[list[str]]) -> Vlans:
         link, vlans = type_commands([bridge.link_show(tap), *commands, bridge.vlan_show(tap)], subject)
-        _check_bridge(link, tap, ticket.bridge)
-        _check_same_tap(ticket, tap, number)
+        _check_on_bridge(link, tap, ticket.bridge)
+        _check_same_tap(ticket, tap, inode)
         return from_bridge(vlans)
 
-    read = current is None
+    was_read = current is None
     if current is None:
         current = type_and_read([])
     commands = changes(tap, current, ticket.vlans)
-    if commands or not read:
-        _check_same_tap(ticket, tap, number)
+    if commands or not was_read:
+        _check_same_tap(ticket, tap, inode)
         current = type_and_read(commands)
     if current != ticket.vlans:
         raise HookError(
@@ -185,20 +187,20 @@ def lock(nic_key: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _check_bridge(link: object, tap: str, bridge_name: str) -> None:
+def _check_on_bridge(link: object, tap: str, bridge_name: str) -> None:
     """Given what `bridge -j link show dev TAP` has answered, raise HookError unless the tap is on this bridge."""
     masters = [entry.get("master") for entry in link if isinstance(entry, dict)] if isinstance(link, list) else []
     if masters != [bridge_name]:
         raise HookError(f"{tap} is not on {bridge_name}: try again")
 
 
-def _check_same_tap(ticket: Ticket, tap: str, number: int) -> None:
-    """Raise HookError if this tap has left its bridge since it got this number there, or is another NIC's.
+def _check_same_tap(ticket: Ticket, tap: str, inode: int) -> None:
+    """Raise HookError if this tap has left its bridge since the bridge port had this inode, or is another NIC's.
 
     Commands know a tap by its name, and a name can come back as another VM's. A tap that was off the bridge for a
     moment has other VLANs than were read.
     """
-    if not number or sysfs.bridge_port_number(tap, ticket.bridge) != number:
+    if not inode or sysfs.bridge_port_inode(tap, ticket.bridge) != inode:
         raise HookError(f"{tap} has left {ticket.bridge}: try again")
     if ticket.container:
         if (tap, sysfs.ifindex(tap)) != ticket.veth:

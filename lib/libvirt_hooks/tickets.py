@@ -58,8 +58,8 @@ class Ticket(SimpleNamespace):
     created: float  # seconds, time.monotonic()
     released: bool  # libvirt has taken the port back
     right: tuple[str, int] | None  # name and index of the tap that was last seen with the wanted VLANs
-    veth: tuple[str, int] | None  # name and index of a container's veth, once somebody has made sure of it
-    bridge_index: int  # of the bridge on which that was first so, 0 if nobody knows
+    veth: tuple[str, int] | None  # name and index of a container's veth, once veths.py has found or checked it
+    bridge_index: int  # of the ticket's bridge when mark_bridge() noted that, 0: not noted yet
 
 
 def new(port: Port, network: str, vlans: Vlans | None, live: bool) -> Ticket:
@@ -254,7 +254,7 @@ def release(ticket: Ticket, tap_lives: bool) -> None:
     if not tap_lives:
         for gone in [ticket, *(other for other in others if other.released)]:
             remove(gone)
-    elif _is_announced(ticket, time.monotonic()):  # libvirt has decided against it
+    elif _is_announced(ticket, time.monotonic()):  # libvirt has decided against this port
         remove(ticket)
     elif standing:  # libvirt takes this port back, so the other one stays
         for other in standing:
@@ -280,6 +280,11 @@ def mark_bridge(ticket: Ticket) -> None:
     index = sysfs.ifindex(ticket.bridge)
     if index and ticket.bridge_index != index:
         _note(ticket, f"bridge {index}")
+
+
+def bridge_was_replaced(ticket: Ticket) -> bool:
+    """Given a ticket, return whether its bridge was deleted, or deleted and created again, since mark_bridge()."""
+    return bool(ticket.bridge_index) and ticket.bridge_index != sysfs.ifindex(ticket.bridge)
 
 
 def is_there(ticket: Ticket) -> bool:

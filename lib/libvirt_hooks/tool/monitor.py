@@ -22,7 +22,7 @@ LINE = re.compile(rb"(?:Deleted )?(\d+): ([^ :]+): ")
 
 
 def start() -> int:
-    """Start it, and return a descriptor from which its lines can be read, until it has ended."""
+    """Start `bridge monitor`, return a descriptor to read its lines from; end of file: it has ended."""
     reader, writer = os.pipe()
     threading.Thread(target=_run, args=(writer,), daemon=True).start()
     return reader

@@ -129,10 +129,5 @@ def tap_of(ticket: Ticket) -> str:
     return interfaces.on_bridge(ticket) or interfaces.anywhere(ticket)
 
 
-def is_made_anew(ticket: Ticket) -> bool:
-    """Given a ticket, return whether its bridge is not the one any more on which its tap was right."""
-    return bool(ticket.bridge_index) and ticket.bridge_index != sysfs.ifindex(ticket.bridge)
-
-
 def _state(bridge: str) -> tuple[int, bool]:
     return sysfs.ifindex(bridge), sysfs.bridge(bridge).vlan_filtering

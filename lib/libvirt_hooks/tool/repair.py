@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 
 from .. import HookError, bridge, sysfs, tickets
-from ..taps import Type, set_vlans
+from ..taps import TypeCommands, set_vlans
 from ..tickets import Ticket
 from ..vlans import Vlans, changes, of_new_bridge_port
 from ..wanted import check_bridge
@@ -27,14 +27,14 @@ def planned(tap: str, bridge_name: str, current: Vlans | None, wanted: Vlans) ->
     return [*before, *changes(tap, of_new_bridge_port(sysfs.default_pvid(bridge_name)), wanted), *after]
 
 
-def make_right(ticket: Ticket, tap: str, type_commands: Type) -> None:
+def make_right(ticket: Ticket, tap: str, type_commands: TypeCommands) -> None:
     """Given a ticket, its tap and what types commands, put the tap back if it is on no bridge, and set its VLANs.
 
     The caller holds the tap's lock. Raises HookError if that fails.
     """
     before, after = ([], []) if sysfs.master(tap) == ticket.bridge else _put_back(tap, ticket.bridge)
-    anew = ticket.bridge_index and ticket.bridge_index != sysfs.ifindex(ticket.bridge)
-    if anew and not before and not sysfs.is_up(tap):  # somebody was killed half way
+    # a sync or watch was killed before it set the tap up
+    if tickets.bridge_was_replaced(ticket) and not before and not sysfs.is_up(tap):
         after = [_link(tap, "up")]
     subject = tickets.subject(ticket, tap)
     if before:

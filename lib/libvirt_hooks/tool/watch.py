@@ -20,7 +20,7 @@ from ..vlans import Vlans, from_bridge, to_text
 from ..wanted import check_bridge
 from . import monitor, repair
 from .patience import FAULT_SECONDS, MINUTE, Memory, next_look, note_fault, note_repair, note_right
-from .places import Nic, Places, is_made_anew, tap_of
+from .places import Nic, Places, tap_of
 
 ALL_SECONDS = 60  # netlink can lose events
 OTHERS_SECONDS = 0.05  # after events of others only: many of them are then read at once
@@ -62,7 +62,7 @@ class _Watch:
     def run(self, ended: int) -> None:
         """Look at what is due, until there is something to read from this descriptor."""
         events, started, pause = monitor.start(), time.monotonic(), 1.0
-        self.all_due = started + 1  # at once, and again once it follows
+        self.all_due = started + 1  # `bridge monitor` may miss what happens before it listens
         self.look_at_all(started)
         start_due, rest, why = 0.0, b"", ""
         while not self.unheard:
@@ -79,7 +79,7 @@ class _Watch:
                 names, other = monitor.interfaces(lines + newline)
                 if names and not self.note(names, now):
                     time.sleep(OTHERS_SECONDS)
-                if other:  # it has lost events, or says why it ends
+                if other:  # `bridge monitor` has lost events, or says why it ends
                     why, self.all_due = other, min(self.all_due, now + 1)
                 if not chunk:
                     os.close(events)
@@ -146,7 +146,7 @@ class _Watch:
             memory = self.memory(nic)
             try:
                 tap = tap_of(ticket)
-            except HookError:  # is said then
+            except HookError:  # look() says why
                 self.hurry(nic, now)
                 continue
             if tap:
@@ -154,7 +154,7 @@ class _Watch:
             if not tap or ticket.vlans is None:
                 continue
             is_right = sysfs.master(tap) == nic[0] and current.get(tap, {}) == ticket.vlans
-            if not is_right or memory.fault or is_made_anew(ticket) or not self.places.filters(nic[0]):
+            if not is_right or memory.fault or tickets.bridge_was_replaced(ticket) or not self.places.filters(nic[0]):
                 self.hurry(nic, now)
             elif not ticket.bridge_index and not self.dry_run:
                 tickets.mark_bridge(ticket)
@@ -181,7 +181,7 @@ class _Watch:
                     return
                 subject = tickets.subject(ticket, tap)
                 if sysfs.master(tap) != name:
-                    _check_made_anew(ticket, tap)
+                    _check_bridge_was_replaced(ticket, tap)
                 if self.dry_run:
                     self.say_what_to_type(nic, ticket, tap, now)
                 else:
@@ -283,9 +283,9 @@ def _without_forgotten(known: list[Ticket]) -> list[Ticket]:
     return tickets.without_forgotten(known) if watched else known
 
 
-def _check_made_anew(ticket: Ticket, tap: str) -> None:
+def _check_bridge_was_replaced(ticket: Ticket, tap: str) -> None:
     """Given a ticket whose tap is not on its bridge, raise HookError if it is on none and the bridge is the same."""
-    if not sysfs.master(tap) and not is_made_anew(ticket):
+    if not sysfs.master(tap) and not tickets.bridge_was_replaced(ticket):
         raise HookError(
             f"somebody has taken {tap} off {ticket.bridge}, and it stays off: libvirt-vlan sync "
             f"{shlex.quote(ticket.vm)} puts it back"
