@@ -31,10 +31,10 @@ def run_detached(work: Callable[[], None]) -> None:
 
 
 def run_within(seconds: float, work: Callable[[], None]) -> bool:
-    """Have a process of its own do this work, return whether it was done in so many seconds; if not, it is killed.
+    """Have a process of its own do this work, return whether it was done in these seconds; if not, kill the process.
 
-    A file system that hangs holds a process for as long. Once the file system answers again, the process dies of its
-    SIGKILL at once, so nothing is done late.
+    A process that waits for a file system that hangs dies of SIGKILL only when the file system answers again: at once,
+    so nothing is done late.
     """
     try:
         done, worker = os.pipe()

@@ -84,7 +84,7 @@ class Identity(SimpleNamespace):
 def parse_network(xml: bytes) -> Network:
     """Given the stdin of a network hook, return the network, and its port if it has one.
 
-    Raises HookError if the XML cannot be read, or has a value that cannot be one of its kind.
+    Raises HookError if the XML cannot be read, or has a MAC address, UUID or interface name that is not valid.
     """
     root = parse(xml, STDIN)
     network, port = child(root, "network"), child(root, "networkport")
@@ -171,7 +171,7 @@ def tap_address(mac: str) -> str:
 
 
 def checked_mac(text: str) -> str:
-    """Given what should be a MAC address, return it in lower case; raise HookError if it is none."""
+    """Given what should be a MAC address, return it in lower case; raise HookError if it is not a MAC address."""
     mac = text.lower()
     parts = mac.split(":")
     if len(parts) != 6 or not all(len(part) == 2 and HEX_DIGITS.issuperset(part) for part in parts):
@@ -180,7 +180,7 @@ def checked_mac(text: str) -> str:
 
 
 def checked_uuid(text: str) -> str:
-    """Given what should be a UUID, return it in lower case; raise HookError if it is none."""
+    """Given what should be a UUID, return it in lower case; raise HookError if it is not a UUID."""
     uuid = text.lower()
     lengths = [len(part) for part in uuid.split("-")]
     if lengths != [8, 4, 4, 4, 12] or not HEX_DIGITS.issuperset(uuid.replace("-", "")):

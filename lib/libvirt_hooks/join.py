@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What the qemu and lxc hooks do when a guest's taps or veths exist, and it does not run: no guest without its VLANs.
+"""What the qemu and lxc hooks do at `start`: the guest's taps or veths exist, and the guest does not run yet.
+
+No guest runs before its NICs have their wanted VLANs.
 
 Usually the network hook's detached process has set a VM's VLANs by then, and the ticket says so. If not, the qemu hook
-does. A container's veth is known only now, so no process waits for it, and the lxc hook does. A NIC without a ticket is
-left alone, or the network hook was not called for it: then this hook decides.
+sets them. A container's veth is known only now: no process waits for a veth, and the lxc hook sets its VLANs. A NIC
+without a ticket is left alone, or the network hook was not called for the NIC: then this hook decides.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ def _set_vlans(domain: Domain, nic: Nic, port: Port) -> bool:
 
 
 def _check_left_alone(domain: Domain, nic: Nic) -> None:
-    """Given a guest and a NIC of it that is left alone, raise HookError if its tap is, or may be, taken for another's.
+    """Given a guest and a NIC that is left alone, raise HookError if the hooks can take its tap for another VM's.
 
     A process that waits for another VM's tap knows that tap by its address alone.
     """

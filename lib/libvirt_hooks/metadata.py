@@ -19,7 +19,7 @@ NATIVE_MODES = {"": "", "tagged": "pvid", "untagged": ACCESS}
 
 
 def vlan_lists(metadata: Element | None) -> dict[str, Element]:
-    """Given a network's <metadata>, return the portgroups in it by name, none if it has nothing of our namespace.
+    """Given a network's <metadata>, return the portgroups in it by name, none if nothing there is of our namespace.
 
     vlans_in() reads what is inside a portgroup: a mistake in one must not stop the VMs of the others.
     Raises HookError if another element of our namespace is there, or a portgroup without a name or with another's name.
@@ -39,7 +39,7 @@ def vlan_lists(metadata: Element | None) -> dict[str, Element]:
 
 
 def vlans_in(portgroup: Element) -> Vlans:
-    """Given a portgroup of the <metadata>, return its VLANs; raise HookError, naming the element, if it is unclear."""
+    """Given a portgroup of the <metadata>, return its VLANs; raise HookError, naming the element, if one is wrong."""
     place = _named(portgroup.getAttribute("name"))
     elements = children(portgroup)
     for element in elements:

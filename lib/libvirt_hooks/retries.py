@@ -31,8 +31,7 @@ def until_done(
 ) -> None:
     """Call attempt() until it returns "", less and less often. Raises HookError with the last reason when time is up.
 
-    attempt() returns why to try again, or raises it. Whatever it raises is told to say(), also what the system cannot
-    do just now (no process, no file).
+    attempt() returns why to try again, or raises HookError or OSError (no process, no file). say() is given each error.
     """
 
     def say_why(state: RetryCallState) -> None:

@@ -81,15 +81,15 @@ def container_note(name: str, uuid: str) -> bytes:
 
 
 def controller_lives(name: str, pid: str) -> bool:
-    """Given a container's name and its controller's process id, return whether that is the container's controller.
+    """Given a container's name and its controller's process id, return whether that process is its controller.
 
-    It runs as long as the container does, as `libvirt_lxc --name NAME …` (seen on libvirt 9.0).
+    The controller runs as long as the container does, as `libvirt_lxc --name NAME …` (seen on libvirt 9.0).
     """
     return pid.isdecimal() and f"\0--name\0{name}\0".encode() in _read(f"/proc/{pid}/cmdline")
 
 
 def container_note_is_newer(name: str, path: str) -> bool:
-    """Given a container's name and a file, return whether libvirt has written its note of the container after that."""
+    """Given a container's name and a file, return whether libvirt's note of the container is newer than that file."""
     try:
         return os.stat(f"{DIRECTORY}/lxc/{name}.xml").st_mtime_ns > os.stat(path).st_mtime_ns
     except OSError:

@@ -102,23 +102,39 @@ def try_to_set_vlans(bridge_name: str, nic_key: str, watch_until: float, is_new:
             return "libvirt has not decided yet" if known else ""
         if ticket.vlans is not None:
             tap = interfaces.on_bridge(ticket)
-            if tap:
-                # The kernel gives each new bridge port the default PVID. Skip the first read: without it, a hot-plugged
-                # guest is in the default VLAN for half as long.
-                is_known = not is_new or ticket.right
-                assumed = None if is_known else of_new_bridge_port(sysfs.default_pvid(bridge_name))
-                try:
-                    set_vlans(ticket, tap, assumed)
-                except HookError as error:
-                    raise HookError(f"{tickets.subject(ticket, tap)}: {error}") from error
-            elif not ticket.container and interfaces.owner_is_container(ticket):
-                return _set_vlans_of_container(ticket)
-            elif not ticket.released:
-                return f"{tickets.subject(ticket)}: its tap has not come to {bridge_name}"
-            elif not watching or not interfaces.anywhere(ticket):
-                tickets.remove(ticket)
-                return ""
+            if not tap:
+                return _off_its_bridge(ticket, watching)
+            _set_vlans_of_tap(ticket, tap, is_new)
         return "watching" if watching else ""
+
+
+def _off_its_bridge(ticket: Ticket, watching: bool) -> str:
+    """Given the ticket that applies, whose tap is not on its bridge, return why to try again, or "".
+
+    Remove a released ticket whose tap does not come back.
+    """
+    if not ticket.container and interfaces.owner_is_container(ticket):
+        return _set_vlans_of_container(ticket)
+    if not ticket.released:
+        return f"{tickets.subject(ticket)}: its tap has not come to {ticket.bridge}"
+    if watching and interfaces.anywhere(ticket):
+        return "watching"
+    tickets.remove(ticket)
+    return ""
+
+
+def _set_vlans_of_tap(ticket: Ticket, tap: str, is_new: bool) -> None:
+    """Given a ticket, its tap and whether the tap has just come, set the wanted VLANs. Raises HookError if that fails.
+
+    The kernel gives each new bridge port the default PVID. Skip the first read of a new tap: without that read, a
+    hot-plugged guest is in the default VLAN for half as long.
+    """
+    must_read = not is_new or ticket.right
+    current = None if must_read else of_new_bridge_port(sysfs.default_pvid(ticket.bridge))
+    try:
+        set_vlans(ticket, tap, current)
+    except HookError as error:
+        raise HookError(f"{tickets.subject(ticket, tap)}: {error}") from error
 
 
 def _set_vlans_of_container(ticket: Ticket) -> str:

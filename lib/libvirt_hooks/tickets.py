@@ -82,7 +82,7 @@ def subject(ticket: Ticket, tap: str = "") -> str:
 
 
 def key(of: Port | Ticket) -> str:
-    """Given a port or its ticket, return what the lock, and the names of its NIC's tickets, go by.
+    """Given a port or its ticket, return the key of its NIC: the lock's, and what the names of its tickets begin with.
 
     Taps are told apart by their addresses. A container's veth has a random one, so its NIC's own address is the key.
     """
@@ -208,9 +208,9 @@ def take_lock(nic_key: str) -> int:
 
 
 def check_address(port: Port, tap: str, known: list[Ticket]) -> None:
-    """Given a port, its tap or "", and the tickets of the tap's address, raise HookError if another NIC has that.
+    """Given a port, its tap or "", and the tickets of the tap's address, raise HookError if another NIC has the same.
 
-    A tap is found by its address: with two of them, one would get the other's VLANs.
+    A tap is found by its address: if two taps had the same, one would get the other's VLANs.
     """
     others = [other for other in known if other.vm_uuid != port.vm_uuid and is_granted(other)]
     if tap and not port.container and not runs_with(port.vm, tap):
@@ -223,7 +223,7 @@ def check_address(port: Port, tap: str, known: list[Ticket]) -> None:
 
 
 def is_granted(ticket: Ticket) -> bool:
-    """Given a ticket, return whether libvirt has granted its port, or is about to, and its tap has not gone since.
+    """Given a ticket, return whether libvirt has granted its port, or may be about to, and the tap has not gone since.
 
     libvirt notes a port only after the hook has returned. So a young ticket passes as granted, too, unless its tap has
     already come and gone.

@@ -41,9 +41,9 @@ def checked_vid(text: str) -> int:
 
 
 def from_bridge(shown: object) -> Vlans:
-    """Given the parsed answer of `bridge -j vlan show dev TAP`, return the tap's VLANs, none if it is not in there.
+    """Given the parsed answer of `bridge -j vlan show dev TAP`, return the tap's VLANs, none if the answer lacks it.
 
-    Raises HookError if that is no such answer.
+    Raises HookError if the answer is not a list of VLANs.
     """
     vlans: Vlans = {}
     try:
@@ -85,7 +85,7 @@ def to_text(vlans: Vlans) -> str:
 
 
 def from_text(text: str) -> Vlans:
-    """Given what to_text() returned, return the VLANs; raise HookError if it is no such text."""
+    """Given what to_text() returned, return the VLANs; raise HookError if the text is anything else."""
     vlans: Vlans = {}
     for entry in text.split(", ") if text != "none" else ():
         vids, _, flags = entry.partition(" ")

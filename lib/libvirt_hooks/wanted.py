@@ -19,7 +19,7 @@ BRIDGE_PLUGS = ("bridge", "network")  # source: libvirt, src/conf/virnetworkport
 def why_left_alone(port: Port, network: Network) -> str:
     """Given a port and its network, return why the hooks leave the port alone, or "" if they set its VLANs.
 
-    Raises HookError if that cannot be told, because the network's <metadata> is wrong.
+    Raises HookError if the network's <metadata> is wrong: then nobody knows whether it gives the portgroup VLANs.
     """
     if port.plug not in BRIDGE_PLUGS or not port.bridge:
         return f"its plug is {port.plug or 'none'}, no Linux bridge"
@@ -82,7 +82,7 @@ def check_bridge(bridge: Bridge) -> None:
 def resolve(port: Port, network: Network, default_pvid: int) -> Vlans:
     """Given a port that is not left alone, its network and its bridge's default PVID, return the port's wanted VLANs.
 
-    Raises HookError if the network defines no such portgroup, more than one, or one whose VID is none.
+    Raises HookError if the network defines no such portgroup, or several, or a portgroup that ends in no valid VID.
     """
     group = portgroup_of(port, network)
     found = _candidates(group, network.portgroups)

@@ -123,7 +123,7 @@ def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
     made_plain = _is_plain(nic) and bool(ticket or any(one.mac == nic.mac and one.network for one in defined))
     if made_plain and ticket:  # nothing else knows the network any more
         network = ticket.network
-    if ticket and ticket.vlans is not None:  # which says, too, if the portgroup is the network's default one
+    if ticket and ticket.vlans is not None:  # the ticket says, too, if the portgroup is the network's default one
         port.group = ticket.group
     on_bridge = port.bridge and sysfs.master(nic.tap) == port.bridge
     state = NicState(
@@ -208,7 +208,7 @@ def _network(name: str) -> bytes:
 
 @cache
 def _networks() -> dict[str, bytes]:
-    """Return the XML of all networks by name, without any that cannot be read: that is said when it is needed."""
+    """Return the XML of all networks by name, without any that cannot be read: a NIC that needs it gets the error."""
     found = {}
     for xml in virsh.networks():
         try:

@@ -63,7 +63,7 @@ def _run(writer: int) -> None:
             program(*COMMAND[1:], _env=environment, _preexec_fn=end_with_watch)
         except sh.CommandNotFound:
             file.write(b"bridge is not installed: install iproute2\n")
-        except sh.ErrorReturnCode:  # why, it has said itself
+        except sh.ErrorReturnCode:  # `bridge` has written why to the pipe
             pass
         except (sh.ForkException, OSError, RuntimeError, ValueError) as error:
             file.write(f"cannot be run: {error}".splitlines()[-1].encode() + b"\n")

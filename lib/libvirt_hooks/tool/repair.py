@@ -56,7 +56,7 @@ def print_and_type(commands: list[list[str]], subject: str) -> list[object]:
         if not bridge.is_read(command):
             try:
                 print(shlex.join(command), flush=True)
-            except OSError:  # the reader closed the pipe; what is half done is done first
+            except OSError:  # the reader closed the pipe; finish what is half done
                 pass
     return bridge.type_commands(commands, subject)
 

@@ -260,7 +260,7 @@ class _Watch:
                 log.warning(line)
             try:
                 print(log.one_line(line), flush=True)
-            except OSError:  # nobody reads it any more; what is half done is done first
+            except OSError:  # the reader closed the pipe; finish what is half done before the watch ends
                 self.unheard = True
 
 
