@@ -55,7 +55,7 @@ uninstall:
 	@rmdir '$(LIB)' 2>/dev/null || true
 	rm -f '$(DESTDIR)/var/lib/prometheus/node-exporter/libvirt-vlan.prom'
 	@echo 'Running VMs keep their VLANs. What is in /run/libvirt-hooks is gone after the next boot.'
-	@echo 'Saved definitions stay in /var/backups/libvirt. They hold passwords.'
+	@echo 'Saved definitions stay in /var/backups/libvirt. They can hold passwords.'
 	@if [ -e '$(DESTDIR)/var/log/libvirt/hooks.log' ]; then echo 'The log stays: $(DESTDIR)/var/log/libvirt/hooks.log'; fi
 	@$(say_restart)
 

@@ -29,7 +29,7 @@ NAME_MAX_BYTES = 200
 def save_in_time(kind: str, xml: bytes) -> None:
     """Save a definition as save_definition() does, but hold up its start for no longer than SAVE_SECONDS."""
     if not run_within(SAVE_SECONDS, lambda: save_definition(kind, xml)):
-        log.error(f"not backed up: {DIRECTORY} did not answer within {SAVE_SECONDS} s: is it on a network?")
+        log.error(f"not backed up: {DIRECTORY} did not answer within {SAVE_SECONDS} s: does its disk hang?")
 
 
 def save_definition(kind: str, xml: bytes) -> None:
@@ -135,7 +135,7 @@ def _persistent(kind: str, given: Identity) -> bytes:
         return b""
     except HookError as error:
         raise HookError(
-            f"{path} is damaged: {DUMP[kind]} prints what libvirt goes by, {DEFINE[kind]} writes that again"
+            f"{path} is damaged: {DUMP[kind]} prints the definition in use, and {DEFINE[kind]} writes it again"
         ) from error
 
 

@@ -50,7 +50,8 @@ def type_commands(commands: list[list[str]], subject: str) -> list[object]:
     answers = _parsed(said)
     if len(answers) != len(reads):
         raise HookError(
-            f"{', '.join(reads)}: the answer is not JSON: {said[:200]!r}: update iproute2 if it says so in a shell"
+            f"{', '.join(reads)}: the answer is not JSON: {said[:200]!r}: run it in a shell, and update iproute2 if it "
+            "prints the same there"
         )
     return answers
 

@@ -2,7 +2,7 @@
 """Which guests are containers: the network hook is given a guest's name and uuid only, and waits for taps of VMs.
 
 libvirt calls the lxc hook's `prepare` before it announces a container's ports, so that hook leaves a note of the uuid.
-For a container that runs, libvirt has a note of its own. Both notes are certain. Of a container that starts and has no
+For a container that runs, libvirt has a record of its own. Both are certain. Of a container that starts and has no
 definition, libvirt has no other file (seen on 9.0).
 """
 

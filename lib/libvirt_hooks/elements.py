@@ -25,7 +25,7 @@ def parse(xml: bytes, origin: str) -> Element:
     # LookupError and ValueError: an encoding that is unknown, or that the bytes are not in
     except (ExpatError, DefusedXmlException, LookupError, ValueError) as error:
         raise HookError(
-            f"{origin} cannot be read ({error}): if the name of a portgroup or a VM has one of & < ' in it, rename that"
+            f"{origin} cannot be read ({error}): if the name of a portgroup or a VM has one of & < ' in it, rename it"
         ) from error
     assert isinstance(root, Element)
     return root

@@ -69,7 +69,7 @@ class Domain(SimpleNamespace):
     name: str
     uuid: str
     container: bool
-    pid: str  # of the process that runs it, only in libvirtd's own note, else ""
+    pid: str  # of the process that runs it, only in libvirtd's own record, else ""
     runs: bool
     nics: list[Nic]
 
@@ -94,13 +94,13 @@ def parse_network(xml: bytes) -> Network:
 
 
 def parse_network_state(xml: bytes, port: Port) -> Network:
-    """Given libvirtd's own note of a network that runs (<networkstatus>) and a port of it, return the network.
+    """Given libvirtd's own record of a network that runs (<networkstatus>) and a port of it, return the network.
 
     Raises HookError as parse_network() does.
     """
-    network = child(parse(xml, "libvirtd's note of the network"), "network")
+    network = child(parse(xml, "libvirtd's record of the network"), "network")
     if network is None:
-        raise HookError("libvirtd's note of the network has no <network>: restart libvirtd or virtnetworkd")
+        raise HookError("libvirtd's record of the network has no <network>: restart libvirtd or virtnetworkd")
     return _network(network, port)
 
 
@@ -113,22 +113,22 @@ def parse_domain(xml: bytes, origin: str = STDIN) -> Domain:
 
 
 def parse_domain_state(xml: bytes) -> Domain:
-    """Given libvirtd's own note of a domain that runs (<domstatus>), return the domain and its NICs.
+    """Given libvirtd's own record of a domain that runs (<domstatus>), return the domain and its NICs.
 
     Raises HookError as parse_network() does.
     """
-    status = parse(xml, "libvirtd's note of the container")
+    status = parse(xml, "libvirtd's record of the container")
     element = child(status, "domain")
     if element is None:
-        raise HookError("libvirtd's note of the container has no <domain>: restart libvirtd or virtlxcd")
+        raise HookError("libvirtd's record of the container has no <domain>: restart libvirtd or virtlxcd")
     domain = _domain(element)
     domain.pid = status.getAttribute("pid")
     return domain
 
 
 def parse_port_state(xml: bytes) -> Port:
-    """Given libvirtd's own note of a port, return the port. Raises HookError as parse_network() does."""
-    return _port(parse(xml, "libvirtd's note of the port"))
+    """Given libvirtd's own record of a port, return the port. Raises HookError as parse_network() does."""
+    return _port(parse(xml, "libvirtd's record of the port"))
 
 
 def port_of(domain: Domain, nic: Nic) -> Port:

@@ -2,7 +2,7 @@
 """Which interface on the host is a NIC's: a VM's tap, or the host's end of a container's veth pair.
 
 A tap is known by its address, which libvirt makes of the NIC's. A veth's address is random. While the container starts,
-the veth is the other end of the interface that the XML names (veths.py). Once it runs, libvirt's note of it names the
+the veth is the other end of the interface that the XML names (veths.py). Once it runs, libvirt's record of it names the
 veth. A tap or a veth that has been seen with its wanted VLANs is named by the ticket: another VM's tap can have the
 same address.
 """

@@ -75,7 +75,7 @@ def _check_left_alone(domain: Domain, nic: Nic) -> None:
 def _port(domain: Domain, nic: Nic) -> Port | None:
     """Given a guest and a NIC of it, return the NIC's port, None if the NIC is no port of a network.
 
-    A container's XML does not have the port yet (seen on libvirt 9.0), but libvirt's note of the port is there.
+    A container's XML does not have the port yet (seen on libvirt 9.0), but libvirt's record of the port is there.
     """
     if not domain.container:
         return port_of(domain, nic) if nic.port_uuid and nic.tap else None
@@ -92,7 +92,7 @@ def _port(domain: Domain, nic: Nic) -> Port | None:
         return port
     if nic.group:
         raise HookError(
-            f"libvirt has no note of this NIC's port in network {nic.network}: systemctl restart {network_daemon()}, "
+            f"libvirt has no record of this NIC's port in network {nic.network}: systemctl restart {network_daemon()}, "
             "and try again"
         )
     return None
@@ -118,7 +118,7 @@ def _ticket_without_network_hook(domain: Domain, nic: Nic, port: Port) -> Ticket
     daemon = network_daemon()
     if not xml:
         raise HookError(
-            f"the network hook was not called, and libvirtd has no note of network {nic.network} that tells what "
+            f"the network hook was not called, and libvirtd has no record of network {nic.network} that tells what "
             f"portgroup '{port.group}' means: systemctl restart {daemon}, and try again"
         )
     network = parse_network_state(xml, port)

@@ -49,7 +49,7 @@ def vlans_in(portgroup: Element) -> Vlans:
     tags = children(elements[0])
     trunk = elements[0].getAttribute("trunk")
     if elements[0].hasAttribute("trunk") and trunk not in ("yes", "no"):
-        raise HookError(f"<vlan trunk='{trunk}'> in {place}: trunk is 'yes' or 'no'")
+        raise HookError(f"<vlan trunk='{trunk}'> in {place}: trunk must be 'yes' or 'no'")
     vlans = _tagged(tags, place)
     has_native = any(tag.hasAttribute("nativeMode") for tag in tags)
     if trunk == "no" and (len(vlans) > 1 or has_native):
@@ -69,9 +69,9 @@ def _tagged(tags: list[Element], place: str) -> Vlans:
         vids = _vids(written, tag_text)
         mode = attributes.get("nativeMode", "")
         if mode not in NATIVE_MODES or (not mode and "nativeMode" in attributes):
-            raise HookError(f"{tag_text}: nativeMode='{mode}' is neither 'tagged' nor 'untagged'")
+            raise HookError(f"{tag_text}: nativeMode='{mode}' must be 'tagged' or 'untagged'")
         if mode and native:
-            raise HookError(f"{tag_text} and <tag id='{native}'> both have a nativeMode: a port has one native VLAN")
+            raise HookError(f"{tag_text} and <tag id='{native}'> both have a nativeMode: remove one of the two")
         if mode and "-" in written:
             raise HookError(f"{tag_text} has a nativeMode: a native VLAN is one VID, so give it a <tag> of its own")
         taken = [vid for vid in vids if vid in vlans]
@@ -80,7 +80,7 @@ def _tagged(tags: list[Element], place: str) -> Vlans:
         vlans.update(dict.fromkeys(vids, NATIVE_MODES[mode]))
         native = native or (written if mode else "")
     if not vlans:
-        raise HookError(f"<vlan> of {place} has no <tag id='…'/>: a portgroup is in one VLAN at least")
+        raise HookError(f"<vlan> of {place} has no <tag id='…'/>: write at least one")
     return vlans
 
 
@@ -99,12 +99,12 @@ def _vids(text: str, place: str) -> range:
 def _check(element: Element, name: str, place: str, *attributes: str) -> dict[str, str]:
     """Given an element, the name it must have, where it stands and its possible attributes, return its attributes."""
     if element.namespaceURI not in (None, NAMESPACE) or element.localName != name:
-        raise HookError(f"<{element.tagName}> in {place} is unknown, <{name}> is all that can be there: correct it")
+        raise HookError(f"<{element.tagName}> in {place} is unknown: only <{name}> can be there")
     found = {a.name: a.value for a in element.attributes.values() if a.namespaceURI != XMLNS}
     unknown = [attribute for attribute in found if attribute not in attributes]
     if unknown:
         known = " and ".join(attributes) or "none"
-        raise HookError(f"<{element.tagName} {unknown[0]}='…'> in {place}: possible attributes are {known}: correct it")
+        raise HookError(f"<{element.tagName} {unknown[0]}='…'> in {place}: possible attributes are {known}")
     return found
 
 

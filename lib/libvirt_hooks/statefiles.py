@@ -22,7 +22,7 @@ def has_port(network: str, uuid: str) -> bool:
 
 
 def network_state(network: str) -> bytes:
-    """Given a network's name, return libvirtd's note of it, the XML of <networkstatus>, b"" if there is none.
+    """Given a network's name, return libvirtd's record of it, the XML of <networkstatus>, b"" if there is none.
 
     It has what the network hook is given: portgroups, <metadata>, live changes.
     Source: libvirt, src/conf/virnetworkobj.c, virNetworkObjSaveStatus().
@@ -50,7 +50,7 @@ def runs_with(vm: str, tap: str) -> bool:
 
 
 def port_notes(network: str, vm_uuid: str, mac: str) -> list[bytes]:
-    """Given a network's name, a domain's uuid and a NIC's MAC address, return libvirt's notes of the ports of that NIC,
+    """Given a network's name, a domain's uuid and a NIC's MAC address, return libvirt's records of the NIC's ports,
     the newest first.
 
     One, if all is well. Each is what the network hook is given as <networkport>.
@@ -70,7 +70,7 @@ def port_notes(network: str, vm_uuid: str, mac: str) -> list[bytes]:
 
 
 def container_note(name: str, uuid: str) -> bytes:
-    """Given a container's name and uuid, return libvirt's note of it, the XML of <domstatus>, b"" if there is none.
+    """Given a container's name and uuid, return libvirt's record of it, the XML of <domstatus>, b"" if there is none.
 
     The note comes once the container runs. It has each NIC's veth and port; a NIC that is plugged in later is in there
     before `virsh attach-device` returns. If the container ends while its daemon is down, the note stays until the
@@ -89,7 +89,7 @@ def controller_lives(name: str, pid: str) -> bool:
 
 
 def container_note_is_newer(name: str, path: str) -> bool:
-    """Given a container's name and a file, return whether libvirt's note of the container is newer than that file."""
+    """Given a container's name and a file, return whether libvirt's record of the container is newer than that file."""
     try:
         return os.stat(f"{DIRECTORY}/lxc/{name}.xml").st_mtime_ns > os.stat(path).st_mtime_ns
     except OSError:

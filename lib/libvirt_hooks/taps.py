@@ -41,7 +41,7 @@ def wait_and_set_vlans(bridge_name: str, nic_key: str, live: bool) -> None:
     def attempt() -> str:
         nonlocal seen, is_new
         if os.path.exists(hook.OFF):
-            log.warning(f"{nic_key} on {bridge_name}: no longer waited for: switched off by libvirt-vlan off")
+            log.warning(f"{nic_key} on {bridge_name}: the hook waits no longer: switched off by libvirt-vlan off")
             return ""
         seen = _seen(bridge_name, nic_key)  # beforehand: a tap that comes meanwhile ends the next sleep
         try:
@@ -116,7 +116,7 @@ def _off_its_bridge(ticket: Ticket, watching: bool) -> str:
     if not ticket.container and interfaces.owner_is_container(ticket):
         return _set_vlans_of_container(ticket)
     if not ticket.released:
-        return f"{tickets.subject(ticket)}: its tap has not come to {ticket.bridge}"
+        return f"{tickets.subject(ticket)}: its tap has not appeared on {ticket.bridge}"
     if watching and interfaces.anywhere(ticket):
         return "watching"
     tickets.remove(ticket)
@@ -146,7 +146,7 @@ def _set_vlans_of_container(ticket: Ticket) -> str:
     ticket.container = True
     veth = interfaces.on_bridge(ticket)
     if not veth:
-        return f"{tickets.subject(ticket)}: its veth has not come to {ticket.bridge}"
+        return f"{tickets.subject(ticket)}: its veth has not appeared on {ticket.bridge}"
     log.warning(
         f"{tickets.subject(ticket, veth)}: the lxc hook was not called, so the container has started in the default "
         f"VLAN: install the lxc hook, and systemctl restart {lxc_daemon()}"

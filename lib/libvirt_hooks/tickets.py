@@ -31,7 +31,7 @@ DIRECTORY = "/run/libvirt-hooks"
 LOOK = f"look at ls -la {DIRECTORY} and df /run, and try again"  # what to do if the system refuses a file there
 # Between the announcement of a live change and libvirt's taking it back lie milliseconds; seconds on a busy host.
 LIVE_GRACE_SECONDS = 5
-# Between the end of port-created and libvirt's own note of the port lie milliseconds; seconds on a busy host.
+# Between the end of port-created and libvirt's own record of the port lie milliseconds; seconds on a busy host.
 NOTED_SECONDS = 10
 VETH = "veth-"  # how the keys of containers' tickets begin
 RELEASED = ".released"

@@ -60,7 +60,8 @@ def from_bridge(shown: object) -> Vlans:
                     vlans[vid] = " ".join(words)
     except (TypeError, KeyError, AttributeError) as error:
         raise HookError(
-            f"bridge -j vlan show: not a list of VLANs: {shown!r}: update iproute2 if it says so in a shell"
+            f"bridge -j vlan show printed {shown!r}, which is not a list of VLANs: run it in a shell, and update "
+            "iproute2 if it prints the same there"
         ) from error
     return vlans
 

@@ -107,7 +107,7 @@ def resolve(port: Port, network: Network, default_pvid: int) -> Vlans:
         return access(checked_vid(found[0].rpartition("-")[2]))
     except HookError as error:
         raise HookError(
-            f"portgroup '{found[0]}' of network {network.name} does not end in a VLAN: {error}; "
+            f"portgroup '{found[0]}' of network {network.name} does not end in a VID: {error}; "
             f"rename it with virsh net-edit {network.name}"
         ) from error
 

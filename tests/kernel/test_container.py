@@ -34,7 +34,7 @@ def start_xml(portgroup="zerotier", guest_end="vnet1", mac=MAC):
 
 
 def note_port(uuid=UUID, group="zerotier", mac=MAC):
-    """Have libvirt's note of a port of the container."""
+    """Have libvirt's record of a port of the container."""
     xml = re.sub("<uuid>.*?</uuid>", f"<uuid>{uuid}</uuid>", (DATA / "note-of-port.xml").read_text(), count=1)
     xml = xml.replace("<group>zerotier</group>", f"<group>{group}</group>" if group else "").replace(MAC, mac)
     PORTS.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def note_port(uuid=UUID, group="zerotier", mac=MAC):
 
 
 def note_container(controller, uuid=UUID, veth="vnet0"):
-    """Given the id of its controller, have libvirt's note of the container: its first NIC's port and veth."""
+    """Given the id of its controller, have libvirt's record of the container: its first NIC's port and veth."""
     xml = (DATA / "note-of-container.xml").read_text()
     xml = re.sub("portid='.*?'", f"portid='{uuid}'", xml, count=1)
     xml = re.sub("<target dev='.*?'", f"<target dev='{veth}'", xml, count=1)
@@ -253,11 +253,11 @@ def test_without_a_ticket_the_lxc_hook_decides(bridge, group, replaced, expected
     ("group", "notes", "says"),
     [
         ("typo", (note_network, lambda: note_port(group="typo")), "network br0 defines no portgroup 'typo'"),
-        ("zerotier", (note_port,), "libvirtd has no note of network br0 that tells what portgroup 'zerotier' means"),
+        ("zerotier", (note_port,), "libvirtd has no record of network br0 that tells what portgroup 'zerotier' means"),
         (
             "zerotier",
             (note_network,),
-            "libvirt has no note of this NIC's port in network br0: systemctl restart libvirtd",
+            "libvirt has no record of this NIC's port in network br0: systemctl restart libvirtd",
         ),
     ],
 )
@@ -288,10 +288,10 @@ def test_a_note_of_a_port_that_cannot_be_read_stops_only_a_container_that_has_a_
     add_veth(bridge)
 
     assert (lxc("start", start_xml("")).returncode, vlans("vnet0")) == (0, DEFAULT)
-    assert "left alone, because it has no portgroup: libvirtd's note of the port" in logged()[-1]
-    assert "libvirtd's note of the port" in refused(lxc("start"))
+    assert "left alone, because it has no portgroup: libvirtd's record of the port" in logged()[-1]
+    assert "libvirtd's record of the port" in refused(lxc("start"))
     note_network("<portgroup name='server-3'>", "<portgroup name='server-3' default='yes'>")
-    assert "libvirtd's note of the port" in refused(lxc("start", start_xml("")))
+    assert "libvirtd's record of the port" in refused(lxc("start", start_xml("")))
 
 
 # A container that runs
@@ -340,7 +340,7 @@ def test_a_port_that_libvirt_has_kept_of_a_container_that_is_gone_stops_no_other
 
 
 def test_the_veths_name_comes_back_as_a_vms_tap(running, bridge):
-    """libvirt's note of the container is old, because the daemon was down when the container ended."""
+    """libvirt's record of the container is old, because the daemon was down when the container ended."""
     ip("link", "del", "vnet0")
     bridge.add_tap("vnet0", "fe:54:00:00:00:99")
     hook("port-created", port_xml())

@@ -54,7 +54,7 @@ def test_a_default_portgroup_with_a_vid_that_is_none_is_refused_by_name(bridge):
     done = hook("port-created", announced_with_default("server-3", renamed=renamed))
 
     assert done.returncode == 1
-    assert "portgroup 'server-0' of network br0 does not end in a VLAN" in done.stderr
+    assert "portgroup 'server-0' of network br0 does not end in a VID" in done.stderr
 
 
 def test_a_nic_that_names_a_portgroup_does_not_get_the_default_one(bridge):

@@ -82,7 +82,7 @@ def test_the_daemon_to_restart_is_the_one_that_there_is(note):
     ("portgroup", "replaced", "says"),
     [
         ("typo", ("<name>", "<name>"), "network br0 defines no portgroup 'typo' or 'typo-VID'"),
-        ("zerotier", ("zerotier-46", "zerotier-0"), "portgroup 'zerotier-0' of network br0 does not end in a VLAN"),
+        ("zerotier", ("zerotier-46", "zerotier-0"), "portgroup 'zerotier-0' of network br0 does not end in a VID"),
         ("", ("<portgroup name='server-3'>", "<portgroup name='server-0' default='yes'>"), "portgroup 'server-0'"),
         ("zerotier", ("<portgroup name='server-3'>", "<portgroup name='o'neill'>"), "cannot be read"),
     ],
@@ -101,7 +101,7 @@ def test_a_network_that_nobody_knows_is_refused_if_a_portgroup_is_named(note):
     done = start()
 
     assert done.returncode == 1
-    assert "the network hook was not called, and libvirtd has no note of network br0 that tells what" in done.stderr
+    assert "the network hook was not called, and libvirtd has no record of network br0 that tells what" in done.stderr
     assert "portgroup 'zerotier' means: systemctl restart libvirtd, and try again" in done.stderr
     assert start("").returncode == 0
 

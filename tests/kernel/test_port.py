@@ -300,7 +300,7 @@ def test_a_change_that_libvirt_carries_out_moves_the_vm(bridge, granted):
 
 
 def test_a_port_that_libvirt_forgot_gives_way(bridge, granted):
-    """virsh net-destroy with a running VM: no port-deleted comes, libvirt's own note of the port is gone."""
+    """virsh net-destroy with a running VM: no port-deleted comes, libvirt's own record of the port is gone."""
     running(bridge, granted)
     hook("port-created", port_created(uuid=OTHER_UUID, group=SERVER_GROUP))
     granted(OTHER_UUID)

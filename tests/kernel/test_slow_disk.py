@@ -30,7 +30,7 @@ def test_a_backup_directory_that_hangs_holds_up_a_start_for_two_seconds(bridge):
 
     assert (done.returncode, done.stderr) == (0, "")
     assert 2 < time.monotonic() - began < 6
-    assert logged()[-1] == "not backed up: /var/backups/libvirt did not answer within 2 s: is it on a network?"
+    assert logged()[-1] == "not backed up: /var/backups/libvirt did not answer within 2 s: does its disk hang?"
     assert savers() == []
     (BACKUPS / "20200101T000000.000000000Z.xml").unlink()
     assert hook("prepare", DOMAIN, executable=QEMU, name="web").returncode == 0

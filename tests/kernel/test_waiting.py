@@ -30,7 +30,7 @@ def test_a_port_that_never_comes_is_given_up_with_a_line_in_the_log(bridge, impa
     eventually(detached)
     eventually(lambda: not detached())
 
-    assert re.fullmatch(rf"given up after \d+ s: {re.escape(ABOUT)}: its tap has not come to br0", logged()[-1])
+    assert re.fullmatch(rf"given up after \d+ s: {re.escape(ABOUT)}: its tap has not appeared on br0", logged()[-1])
 
 
 def test_commands_that_always_fail_are_given_up_with_the_reason_in_the_log(bridge, impatient, failing):
@@ -106,7 +106,7 @@ def test_once_the_hooks_are_switched_off_nobody_waits_any_more(bridge):
         bridge.add_tap()
         eventually(lambda: not detached())
 
-        assert logged()[-1] == "fe:54:00:00:00:01 on br0: no longer waited for: switched off by libvirt-vlan off"
+        assert logged()[-1] == "fe:54:00:00:00:01 on br0: the hook waits no longer: switched off by libvirt-vlan off"
         assert vlans("vnet0") == {1: ACCESS}
     finally:
         OFF.unlink()

@@ -185,7 +185,7 @@ def test_a_removed_package_stops_no_vm_and_the_log_says_that_it_is_gone(vm):
 
 def test_purged_it_leaves_the_backups_alone_and_says_so(vm):
     said = dpkg("-P", "libvirt-hooks")
-    assert "libvirt-hooks: saved definitions stay in /var/backups/libvirt. They hold passwords." in said
+    assert "libvirt-hooks: saved definitions stay in /var/backups/libvirt. They can hold passwords." in said
 
     contents = subprocess.check_output(["dpkg-deb", "-c", package()], text=True).splitlines()
     directories = {Path("/", line.split()[-1]).parent for line in contents}

@@ -225,7 +225,7 @@ def test_hooks_that_cannot_be_called_or_trusted_are_found(taps):
             f"{NETWORK_HOOK} runs as root, and others can change it: chown root:root {NETWORK_HOOK} && "
             f"chmod go-w {NETWORK_HOOK}",
             f"{NETWORK_HOOK} is not executable, so libvirt passes it over: chmod 755 {NETWORK_HOOK}",
-            f"{NETWORK_HOOK} was installed or changed after libvirtd started, which may not know it: "
+            f"{NETWORK_HOOK} was installed or changed after libvirtd started, so libvirtd may not know it: "
             "systemctl restart libvirtd",
             f"{QEMU_HOOK} does not exist, or belongs to another tool: install the hooks with make install, or with the "
             "Ansible role",

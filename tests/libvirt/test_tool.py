@@ -99,7 +99,7 @@ def test_odd_names_and_what_cannot_be_looked_at(vm, network):
     user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", TOOL, "show"]
     done = subprocess.run(user, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "libvirt-vlan: only root can read the hooks' tickets: run it as root\n"
+    assert done.stderr == "libvirt-vlan: only root can read the hooks' tickets: run libvirt-vlan as root\n"
 
     stop_libvirtd("TERM")
     try:

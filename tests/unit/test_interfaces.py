@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which interface is a NIC's: what /sys, libvirt's note of a container and the ticket say together."""
+"""Which interface is a NIC's: what /sys, libvirt's record of a container and the ticket say together."""
 
 import os
 import re
@@ -20,7 +20,7 @@ NIC, OTHER = BOX.nics
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    """Have a /sys and libvirt's notes below a directory; return it."""
+    """Have a /sys and libvirt's records below a directory; return it."""
     monkeypatch.setattr(sysfs, "NET", str(tmp_path / "net"))
     monkeypatch.setattr(statefiles, "DIRECTORY", str(tmp_path))
     (tmp_path / "lxc").mkdir()

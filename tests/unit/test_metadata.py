@@ -140,22 +140,22 @@ HERE = r"in <portgroup name='lab'> in the network's <metadata>"
             "<vlan trunk='no'><tag id='10' nativeMode='tagged'/></vlan>",
             "a nativeMode: write trunk='yes'",
         ),
-        ("<vlan trunk='maybe'><tag id='10'/></vlan>", f"<vlan trunk='maybe'> {HERE}: trunk is 'yes' or 'no'"),
-        ("<vlan trunk=''><tag id='10'/></vlan>", "trunk is 'yes' or 'no'"),
+        ("<vlan trunk='maybe'><tag id='10'/></vlan>", f"<vlan trunk='maybe'> {HERE}: trunk must be 'yes' or 'no'"),
+        ("<vlan trunk=''><tag id='10'/></vlan>", "trunk must be 'yes' or 'no'"),
         ("<vlan><tag id='40-30'/></vlan>", f"<tag id='40-30'> {HERE}: the range is reversed: write '30-40'"),
         ("<vlan><tag id='30-40'/><tag id='40-50'/></vlan>", f"<tag id='40-50'> {HERE}: VLAN 40 is named twice"),
         ("<vlan><tag id='30-40'/><tag id='35'/></vlan>", f"<tag id='35'> {HERE}: VLAN 35 is named twice"),
         ("<vlan><tag id='10'/><tag id='010'/></vlan>", "VLAN 10 is named twice: name it once"),
         (
             "<vlan><tag id='10' nativeMode='tagged'/><tag id='20' nativeMode='untagged'/></vlan>",
-            f"<tag id='20'> {HERE} and <tag id='10'> both have a nativeMode: a port has one native VLAN",
+            f"<tag id='20'> {HERE} and <tag id='10'> both have a nativeMode: remove one of the two",
         ),
         (
             "<vlan><tag id='10-11' nativeMode='tagged'/></vlan>",
             "a native VLAN is one VID, so give it a <tag> of",
         ),
-        ("<vlan><tag id='10' nativeMode='native'/></vlan>", "nativeMode='native' is neither 'tagged' nor 'untagged'"),
-        ("<vlan><tag id='10' nativeMode=''/></vlan>", "nativeMode='' is neither 'tagged' nor 'untagged'"),
+        ("<vlan><tag id='10' nativeMode='native'/></vlan>", "nativeMode='native' must be 'tagged' or 'untagged'"),
+        ("<vlan><tag id='10' nativeMode=''/></vlan>", "nativeMode='' must be 'tagged' or 'untagged'"),
         ("<vlan><tag id='0'/></vlan>", f"<tag id='0'> {HERE}: '0' is not a VID"),  # a priority tag
         ("<vlan><tag id='4095'/></vlan>", "'4095' is not a VID"),  # reserved, though libvirt's own parser takes it
         ("<vlan><tag id='4090-4095'/></vlan>", "'4095' is not a VID"),
@@ -172,8 +172,8 @@ HERE = r"in <portgroup name='lab'> in the network's <metadata>"
             "<tag native='…'> .* are id and nativeMode",
         ),
         ("<vlan trunc='yes'><tag id='10'/></vlan>", f"<vlan trunc='…'> {HERE}: possible attributes are trunk"),
-        ("<vlan><range id='10'/></vlan>", r"<range> in <vlan> of .* is unknown, <tag> is all that can be there"),
-        ("<bandwidth/>", f"<bandwidth> {HERE} is unknown, <vlan> is all that can be there"),
+        ("<vlan><range id='10'/></vlan>", r"<range> in <vlan> of .* is unknown: only <tag> can be there"),
+        ("<bandwidth/>", f"<bandwidth> {HERE} is unknown: only <vlan> can be there"),
         ("<y:vlan xmlns:y='urn:y'><tag id='10'/></y:vlan>", "<y:vlan> .* is unknown"),  # not ours, though so named
     ],
 )
@@ -193,8 +193,8 @@ def test_a_vlan_list_that_is_not_clear_is_refused_naming_the_element(vlan, says)
         (lab("<vlan/>") + lab("<vlan/>"), "<portgroup name='lab'> .* is defined twice"),  # in a block each
         (block("<portgroup name='lab' default='yes'/>"), "<portgroup default='…'> .* possible attributes are name"),
         (block("", " version='1'"), "<hooks:portgroups version='…'> in <metadata>: possible attributes are none"),
-        (block("<vlan/>"), "<vlan> in <portgroups> is unknown, <portgroup> is all that can be there"),
-        (f"<portgroup xmlns='{NAMESPACE}' name='lab'/>", "<portgroup> in <metadata> is unknown, <portgroups> is all"),
+        (block("<vlan/>"), "<vlan> in <portgroups> is unknown: only <portgroup> can be there"),
+        (f"<portgroup xmlns='{NAMESPACE}' name='lab'/>", "<portgroup> in <metadata> is unknown: only <portgroups> can"),
     ],
 )
 def test_a_block_that_is_not_clear_is_refused(metadata, says):

@@ -56,7 +56,7 @@ DATA = Path(__file__).resolve().parents[1] / "data"
 
 @pytest.fixture
 def box(tmp_path, monkeypatch):
-    """Have libvirt's notes of container box and of its first port, as captured; return their directory."""
+    """Have libvirt's records of container box and of its first port, as captured; return their directory."""
     monkeypatch.setattr(statefiles, "DIRECTORY", str(tmp_path))
     monkeypatch.setattr(statefiles, "CONFIGURATION", str(tmp_path / "etc"))
     ports = tmp_path / "network/lan/ports"

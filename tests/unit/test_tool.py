@@ -152,12 +152,12 @@ def test_check_says_all_that_is_wrong_at_once():
         (
             [nic(), nic(**LEFT_ALONE, current=access(1), vm="guest")],
             br0(eth0={}),
-            "br0: in VLAN 1 without a portgroup: guest: if that is not meant, ip link set dev br0 type bridge ",
+            "br0: in VLAN 1 without a portgroup: guest: to prevent that, ip link set dev br0 type bridge ",
         ),
         (
             [nic(), *(nic(**LEFT_ALONE, current=access(1), vm=vm) for vm in ("b", "a", "b"))],
             br0(eth0={}),
-            "br0: in VLAN 1 without a portgroup: a, b: if",
+            "br0: in VLAN 1 without a portgroup: a, b: to prevent",
         ),
         ([nic(), nic(**LEFT_ALONE, current={}, vm="guest")], br0(default_pvid=0, eth0={}), ""),  # strict
         ([nic(), nic(**LEFT_ALONE, current=access(5))], br0(eth0={}), ""),  # has VLANs of its own
@@ -550,7 +550,7 @@ def test_a_daemon_that_started_before_a_hook_may_not_know_it(hooks, monkeypatch)
     found = installation.problems()
 
     assert [(one.code, one.command) for one in found] == [("hook-newer-than-daemon", "systemctl restart libvirtd")] * 3
-    assert found[0].line.endswith(" started, which may not know it: systemctl restart libvirtd")
+    assert found[0].line.endswith(" started, so libvirtd may not know it: systemctl restart libvirtd")
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_the_default_portgroup_has_its_own_vlans():
 
 
 def test_a_default_portgroup_whose_vid_is_none_is_refused_by_its_name():
-    with pytest.raises(HookError, match="portgroup 'server-4095' of network lan does not end in a VLAN"):
+    with pytest.raises(HookError, match="portgroup 'server-4095' of network lan does not end in a VID"):
         resolve(port(""), network(["server-4095"], "server-4095"), 1)
 
 

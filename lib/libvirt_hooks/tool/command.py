@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     vlans.add_argument("vid", nargs="*", metavar="VID", help="a VLAN's number (default: all that are in use)")
     verbs.add_parser("map", help="print the VLANs of this host as a graph, for graphviz: libvirt-vlan map | dot -Tsvg")
     watching = verbs.add_parser(
-        "watch", help="set the wanted VLANs again whenever somebody changes them, until it is ended"
+        "watch", help="set the wanted VLANs again whenever somebody changes them, until you stop it"
     )
     watching.add_argument("--dry-run", action="store_true", help="print what is wrong and the commands, and run none")
     verbs.add_parser("off", help="switch the hooks off, until libvirt-vlan on or the next boot")
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # names that the locale has no letters for
     try:
         if os.geteuid() != 0:
-            raise HookError("only root can read the hooks' tickets: run it as root")
+            raise HookError("only root can read the hooks' tickets: run libvirt-vlan as root")
         status = _VERBS[options.verb](options)
         sys.stdout.flush()
     except HookError as error:

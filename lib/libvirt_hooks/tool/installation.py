@@ -120,7 +120,7 @@ def _of_hook(file: Path, daemons: list[tuple[str, float]]) -> list[Finding]:
     found += [
         Finding(
             "hook-newer-than-daemon",
-            f"{file} was installed or changed after {name} started, which may not know it",
+            f"{file} was installed or changed after {name} started, so {name} may not know it",
             f"systemctl restart {name}",
         )
         for name, start in daemons

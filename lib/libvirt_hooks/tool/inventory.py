@@ -60,7 +60,7 @@ class Seen:
 
 
 def running_nics() -> tuple[list[NicState], list[str]]:
-    """Return the NICs of all running VMs and containers, and a sentence for each that went away meanwhile."""
+    """Return the NICs of all running VMs and containers, and a sentence for each that stopped meanwhile."""
     running = {uri: virsh.running(uri) for uri in virsh.drivers()}
     domains = [
         domain for uri, uuids in running.items() for domain in _parsed(virsh.domains(uuids, uri=uri)) if domain.runs
@@ -75,7 +75,7 @@ def running_nics() -> tuple[list[NicState], list[str]]:
     seen = Seen(bridge.vlans_of_all(), tickets.by_nic(), {domain.uuid: domain.nics for domain in defined})
     nics = [_running(domain, nic, seen) for domain in domains if domain.uuid not in gone for nic in domain.nics]
     containers = running.get(virsh.LXC, [])
-    return nics, [f"{'container' if uuid in containers else 'VM'} {uuid} went away meanwhile" for uuid in gone]
+    return nics, [f"{'container' if uuid in containers else 'VM'} {uuid} stopped meanwhile" for uuid in gone]
 
 
 def planned_nics_of_all() -> list[NicState]:

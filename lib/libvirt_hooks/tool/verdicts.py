@@ -77,7 +77,8 @@ def notes(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
                     "in-default-vlan",
                     f"in VLAN {bridge.default_pvid} without a portgroup: {', '.join(let_in)}",
                     command,
-                    f"if that is not meant, {command} keeps such NICs out",
+                    f"to prevent that, {command} keeps such NICs out, but takes the uplinks and the host itself "
+                    f"out of VLAN {bridge.default_pvid}, too: see the strict setting in docs/install.md",
                 )
             )
         if not bridge.uplinks and not bridge.fault:

@@ -271,7 +271,9 @@ def _take_lock() -> int:
         descriptor = os.open(tickets.DIRECTORY, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise HookError("another libvirt-vlan watch runs on this host: leave the work to it, or end it") from error
+        raise HookError(
+            "another libvirt-vlan watch runs on this host: leave the work to that watch, or stop it"
+        ) from error
     except OSError as error:
         raise HookError(f"cannot lock {tickets.DIRECTORY}: {error.strerror}: {tickets.LOOK}") from error
     return descriptor
