@@ -6,9 +6,9 @@ from collections import Counter
 
 
 def half(items):
-    """Given tests, return those of the half that LAB_HALF says, 1 or 2, file by file; without it all of them.
+    """Given tests, return the half that LAB_HALF in the environment names, 1 or 2. Without LAB_HALF, return all tests.
 
-    The next largest file goes to the half with fewer tests so far.
+    A file is in one half as a whole. The next largest file goes to the half with fewer tests so far.
     """
     number = os.environ.get("LAB_HALF")
     if not number:

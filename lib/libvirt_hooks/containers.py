@@ -2,8 +2,8 @@
 """Which guests are containers: the network hook is given a guest's name and uuid only, and waits for taps of VMs.
 
 libvirt calls the lxc hook's `prepare` before it announces a container's ports, so that hook leaves a note of the uuid.
-For a container that runs, libvirt has a record of its own. Both are certain. Of a container that starts and has no
-definition, libvirt has no other file (seen on 9.0).
+For a container that runs, libvirt has a record of its own. Neither the note nor the record is a guess. Of a container
+that starts and has no definition, libvirt has no other file (seen on 9.0).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def forget_start(uuid: str) -> None:
 def is_starting(port: Port) -> bool:
     """Given a port, return whether its owner is a container that starts: the lxc hook will set the VLANs.
 
-    A note that is old, or older than libvirt's own note of the running container, is left from a start that was cut
+    A note that is old, or older than libvirt's own record of the running container, is left from a start that was cut
     short.
     """
     note = _path(port.vm_uuid)

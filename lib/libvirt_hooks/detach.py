@@ -31,10 +31,10 @@ def run_detached(work: Callable[[], None]) -> None:
 
 
 def run_within(seconds: float, work: Callable[[], None]) -> bool:
-    """Have a process of its own do this work, return whether it was done in these seconds; if not, kill the process.
+    """Start a process that does this work, return whether the work was done in time; if not, kill the process.
 
-    A process that waits for a file system that hangs dies of SIGKILL only when the file system answers again: at once,
-    so nothing is done late.
+    The kernel delays SIGKILL while a file system hangs. Once the file system answers again, the process dies at once:
+    the process does nothing more.
     """
     try:
         done, worker = os.pipe()

@@ -557,8 +557,8 @@ def page(rows: list[Row], lines: list[str]) -> str:
 PAGE = """\
 # Benchmarks
 
-To repeat them, on Debian or Ubuntu: `sudo sh tests/check -e bench` makes this page and its plot again. That takes
-twenty minutes. Let the machine do nothing else meanwhile. `-e bench -- watch` prints the figures of one part alone.
+On Debian or Ubuntu, `sudo sh tests/check -e bench` repeats the measurements, and writes this page and its plot. The run
+takes twenty minutes. Let the machine do nothing else meanwhile. `-e bench -- watch` prints the figures of one part.
 
 Medians of {samples}, all of one run in the lab: a User-Mode Linux {kernel} with one processor, Python {python},
 {versions}, iproute2 {iproute2}. A system call costs some thirty times as much there as on a real

@@ -35,7 +35,7 @@ class Nic:
         self.tap_mac = self.mac.replace("52", "fe", 1)
 
     def checked(self, have):
-        """Given its VLANs, return them: its own, or some of them, or none; or its old ones; never of both."""
+        """Given the tap's current VLANs, return them; fail unless all are old VLANs, or all are wanted VLANs."""
         assert any(have.keys() <= state.keys() for state in (self.old, self.wanted)), (self.tap, have)
         assert all(flags in (self.old.get(vid), self.wanted.get(vid)) for vid, flags in have.items()), (self.tap, have)
         return have

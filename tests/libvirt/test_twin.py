@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two VMs whose NICs have one MAC address, on one bridge: the hooks leave one of the NICs alone, and it stays so."""
+"""Two VMs on one bridge have NICs with the same MAC address. The hooks leave one NIC alone, and never set its VLANs."""
 
 import pytest
 from conftest import BRIDGE, MAC, eventually_settled, nic, tap_of, virsh
