@@ -2,13 +2,11 @@
 """Which bridge ports have an address: the forwarding database is asked first, and must never hide one."""
 
 import subprocess
-import sys
 
 import pytest
-from conftest import REPOSITORY
-from iproute import ip
+from iproute import BRIDGE, ip
+from iproute import bridge as bridge_command
 
-sys.path.insert(0, str(REPOSITORY / "lib"))
 from libvirt_hooks import sysfs
 
 ADDRESS = "fe:54:00:00:00:01"
@@ -28,7 +26,7 @@ def test_a_tap_is_found_behind_a_large_forwarding_database(bridge):
     bridge.add_tap("vnet0", ADDRESS)
     bridge.add_tap("vnet1", "fe:54:00:00:00:02")
     lines = [f"fdb add 02:00:00:00:{n >> 8:02x}:{n & 255:02x} dev vnet1 master static\n" for n in range(SOURCES)]
-    subprocess.run(["/usr/sbin/bridge", "-batch", "-"], input="".join(lines), text=True, check=True)
+    subprocess.run([BRIDGE, "-batch", "-"], input="".join(lines), text=True, check=True)
     assert found() == ["vnet0"]
     ip("link", "del", "vnet0")
     assert found() == []
@@ -58,7 +56,5 @@ def test_a_tap_is_found_by_the_address_that_it_has_now(bridge):
 
 def test_an_address_that_the_bridge_has_learned_is_nobodys(bridge):
     bridge.add_tap("vnet0", "fe:54:00:00:00:02")
-    subprocess.run(
-        ["/usr/sbin/bridge", "fdb", "add", ADDRESS, "dev", "vnet0", "master", "static", "vlan", "1"], check=True
-    )
+    bridge_command("fdb", "add", ADDRESS, "dev", "vnet0", "master", "static", "vlan", "1")
     assert found() == []

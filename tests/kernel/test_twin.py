@@ -5,12 +5,12 @@ Its NIC names no portgroup, or is none of a libvirt network. Both taps have one 
 """
 
 import re
-import subprocess
 
 import pytest
 from captured import domain, networkport, state_files
 from conftest import MAC, REPOSITORY, TAP_MAC, UUID, detached, hook, logged, port_created, tickets
 from iproute import ACCESS, always, eventually, vlans
+from iproute import bridge as bridge_command
 from test_join import kill_detached
 
 DEFAULT, ZEROTIER = {1: ACCESS}, {46: ACCESS}
@@ -85,7 +85,7 @@ def test_a_restart_of_the_daemon_repairs_the_other_alone(bridge):
     web_runs(bridge)
     bridge.add_tap("vnet5")
     state_files([UUID], {"web": ["vnet0"], "db": ["vnet5"]})
-    subprocess.run(["bridge", "vlan", "add", "dev", "vnet0", "vid", "9", "master"], check=True)
+    bridge_command("vlan", "add", "dev", "vnet0", "vid", "9", "master")
     hook("port-created", port_created())
     hook("port-created", networkport(DB_PORT, "", vm="db", vm_uuid=DB_UUID))
 
