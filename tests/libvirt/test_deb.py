@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,12 +24,16 @@ TOOL = "/usr/sbin/libvirt-vlan"
 BACKUPS = Path("/var/backups/libvirt")
 METRICS = Path("/var/lib/prometheus/node-exporter/libvirt-vlan.prom")
 CALLS, MIXTURES = Path("/run/other-calls"), Path("/run/mixtures")
+LOADING = Path("/run/loading")  # the hook that finds this file removes it, and takes eight seconds to load its modules
 OTHERS = f'#!/bin/sh\necho "${{0##*/}} $2" >>{CALLS}\n'
 LEFT_ALONE = (REPOSITORY / "tests/data/network-port-created-no-portgroup.xml").read_bytes()
 LEFT_ALONE = LEFT_ALONE.replace(b"00:01'", b"00:99'")  # no VM here has such a NIC
 # Every process of a hook ends with os._exit(): there it looks at what it has imported.
 WATCH = f"""
-import os, sys
+import os, sys, time
+if os.path.exists("{LOADING}"):
+    os.unlink("{LOADING}")
+    time.sleep(8)
 def _watch(status, end=os._exit):
     found = {{sys.modules[name].RELEASE for name in list(sys.modules) if name.partition(".")[0] == "libvirt_hooks"}}
     if len(found) != 1:
@@ -139,21 +143,25 @@ def test_in_an_upgrade_each_call_runs_one_release(vm, tmp_path):
             capture_output=True,
             check=False,
         )
-        assert (done.returncode, done.stderr) == (0, b"")
+        return done.returncode, done.stderr
 
     LOG.unlink(missing_ok=True)
-    unpacking = threading.Thread(target=lambda: dpkg("--unpack", newer))
-    unpacking.start()
-    while unpacking.is_alive():
-        call()
-    unpacking.join()
-    call()
+    with ThreadPoolExecutor(2) as threads:
+        LOADING.touch()
+        loading = threads.submit(call)
+        eventually(lambda: not LOADING.exists())
+        unpacking = threads.submit(dpkg, "--unpack", newer)
+        while not unpacking.done():
+            assert call() == (0, b"")
+        unpacking.result()
+        assert loading.result() == (0, b"")
+    assert call() == (0, b"")
     assert len(runs("port-created")) > 3
     assert set(runs("port-created")) == {"1.0.1"}
     assert start(vm) == {46: ACCESS}  # dpkg has put the newer hook beside the older one: libvirt runs both
     assert (runs("port-created"), runs("start")) == (["1.0.1"], ["1.0.1"])
     assert "systemctl" not in dpkg("--configure", "libvirt-hooks")
-    call()
+    assert call() == (0, b"")
 
     assert runs("port-created")[-1] == "1.0.2"
     assert not MIXTURES.exists()
