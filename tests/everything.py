@@ -12,7 +12,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-AT_ONCE = 3  # a lab has one processor, and sleeps half of the time: three of them keep two processors busy
+AT_ONCE = 4  # a lab has one processor, and sleeps a quarter of its time: four of them keep two processors busy
 SLOWEST = 10
 
 

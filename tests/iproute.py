@@ -53,7 +53,7 @@ def _vlans(*words):
     }
 
 
-def eventually(condition, within_seconds=40):  # three labs share two processors
+def eventually(condition, within_seconds=40):  # four labs share two processors
     """Given a condition, wait until it is true; if it does not become so, fail with its last value."""
     deadline = time.monotonic() + within_seconds
     while True:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -60,16 +61,16 @@ def test_a_command_that_takes_too_long_is_not_run_again(lab):
     assert done.stderr == "lab: the command took longer than --timeout allows, and was ended\n"
 
 
-def test_no_two_labs_stay_on_the_same_processor():
-    """The labs that are more than the processors, and others that run meanwhile take some, stay on none."""
+def test_at_most_two_labs_stay_on_a_processor():
+    """Labs that find two on each processor stay on none. Other labs can run meanwhile."""
     loader = importlib.machinery.SourceFileLoader("lab", str(RUN))
     lab = importlib.util.module_from_spec(importlib.util.spec_from_loader("lab", loader))
     loader.exec_module(lab)
     processors = os.sched_getaffinity(0)
-    all_run = threading.Barrier(len(processors) + 1)
+    all_run = threading.Barrier(2 * len(processors) + 1)
 
     def stay(_number):  # what a thread stays on is its own
-        with lab.processor_of_its_own():
+        with lab.one_processor():
             all_run.wait(timeout=10)
             during = os.sched_getaffinity(0)
             all_run.wait(timeout=10)
@@ -79,5 +80,6 @@ def test_no_two_labs_stay_on_the_same_processor():
         stays = list(executor.map(stay, range(all_run.parties)))
     ones = [during for during, _ in stays if during != processors]
     assert all(len(during) == 1 for during in ones)
-    assert len(set().union(*ones)) == len(ones) <= len(processors)
+    assert len(ones) < len(stays)
+    assert max(Counter(processor for during in ones for processor in during).values(), default=0) <= 2
     assert [after for _, after in stays] == [processors] * len(stays)
