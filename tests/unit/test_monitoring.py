@@ -239,14 +239,10 @@ def test_a_watch_that_runs_is_seen_by_its_lock(tmp_path, monkeypatch):
 @pytest.mark.parametrize("unit", [SERVICE, TIMER], ids=lambda unit: unit.suffix)
 def test_systemd_has_nothing_to_say_about_the_units(unit, tmp_path):
     for one in (SERVICE, TIMER):
-        text = (
-            one.read_text()
-            .replace("/usr/local/sbin/libvirt-vlan", "/bin/true")
-            .replace("man:libvirt-vlan(8)", "man:true(1)")
-        )
+        text = one.read_text().replace("/usr/local/sbin/libvirt-vlan", "/bin/true")
         (tmp_path / one.name).write_text(text)
     done = subprocess.run(
-        ["systemd-analyze", "verify", tmp_path / unit.name], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", "--man=no", tmp_path / unit.name], capture_output=True, text=True, check=False
     )
 
     assert (done.returncode, done.stderr) == (0, "")
