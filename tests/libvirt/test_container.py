@@ -104,7 +104,6 @@ def plug_in(container, xml):
     """Return whether a NIC could be plugged in: libvirt has to know the container's init first.
 
     After a restart of its own, libvirtd 9.0 sometimes does not learn that any more, so plug in before.
-    Now and then it does not learn that of a container that it has just started: start that one once more.
     """
     done = subprocess.run([*LXC, "attach-device", container, "/dev/stdin"], input=xml, text=True, check=False)
     return done.returncode == 0
@@ -134,6 +133,7 @@ def test_the_life_of_a_container(lists, container, tmp_path):
     try:
         eventually(lambda: plug_in("box", nic(MAC5, "server")), within_seconds=20)
     except AssertionError:
+        # libvirtd 9.0 now and then never learns the init of a new container: start the container again
         lxc("destroy", "box")
         lxc("start", "box")
         eventually(lambda: plug_in("box", nic(MAC5, "server")))

@@ -79,9 +79,8 @@ def test_after_a_minute_of_peace_all_begins_anew():
 def test_systemd_finds_nothing_wrong_with_the_unit(unit, tmp_path):
     copies = [tmp_path / other.name for other in UNITS]
     for other, copy in zip(UNITS, copies):
-        # what it starts is not installed on this machine, and neither is its man page
-        text = other.read_text().replace("/usr/local/sbin/libvirt-vlan", "/bin/true")
-        copy.write_text("".join(line for line in text.splitlines(True) if not line.startswith("Documentation=man:")))
+        # libvirt-vlan is not installed on this machine
+        copy.write_text(other.read_text().replace("/usr/local/sbin/libvirt-vlan", "/bin/true"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", tmp_path / unit.name], capture_output=True, text=True, check=False
     )
