@@ -12,8 +12,9 @@ What runs while libvirtd waits imports as little as it can: no dataclasses, typi
 """
 
 VERSION = "1.0.0"
+OFF = "/run/libvirt-hooks.off"  # while this file is there, the hooks do nothing; hooks/* name it, too
 # what to do if the system gives no process, no thread or no open file
-LACKING = "look at the host's processes and free memory, and try again"
+LACKING = "check the host's processes and free memory, and try again"
 
 
 class HookError(Exception):

@@ -96,9 +96,7 @@ def _run(command: list[str], stdin: str = "") -> str:
                 running.wait()
             except sh.ErrorReturnCode as error:
                 if too_late.is_set():
-                    raise HookError(
-                        f"{typed}: killed after {TIMEOUT_SECONDS} s: look into dmesg, and try again"
-                    ) from error
+                    raise HookError(f"{typed}: killed after {TIMEOUT_SECONDS} s: check dmesg, and try again") from error
                 words = _read_back(complained).split() or _read_back(said).split()
                 raise HookError(f"{typed}: exit {error.exit_code}: {' '.join(words)}{FIND_OUT}") from error
             except RuntimeError:  # there can be no thread now: nobody would end a command that hangs

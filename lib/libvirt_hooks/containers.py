@@ -12,7 +12,10 @@ import os
 import time
 
 from . import HookError, statefiles, tickets
-from .hookdata import Port
+
+TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
+if TYPE_CHECKING:
+    from .hookdata import Port
 
 OLD_SECONDS = 300  # between `prepare` and `start` lies what libvirt does to make a container: seconds
 

@@ -77,6 +77,6 @@ def _exit_after(work: Callable[[], None]) -> None:
     except HookError as error:
         log.error(str(error))
     except BaseException as error:  # nobody would see a traceback
-        log.error(f"unexpected, please report it: {log.described(error)}")
+        log.error(f"internal error, please report it: {log.described(error)}")
     finally:
         os._exit(status)

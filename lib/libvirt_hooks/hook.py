@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import sys
 
-from . import VERSION, HookError, log, missing_package
+from . import OFF, VERSION, HookError, log, missing_package
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-OFF = "/run/libvirt-hooks.off"  # while this file is there, the hooks do nothing; hooks/* name it, too
+    MayStop = Callable[[str, bytes], bool]  # given the operation and the XML, which need not be well-formed
+
 # a daemon started by hand gives its hooks a PATH without /usr/sbin, or none
 COMMAND_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -24,13 +25,13 @@ def run(
     name: str,
     arguments: list[str],
     operations: Mapping[str, Callable[[bytes], None]],
-    may_stop: Callable[[str, bytes], bool],
+    may_stop: MayStop,
     about: str = "",
 ) -> int:
     """Given a hook's name and libvirt's arguments (object, operation, sub-operation, extra), return the exit status.
 
-    operations has what to do with the XML on stdin, for each operation that the hook takes. may_stop() is given the
-    operation and the XML, which need not be well-formed, and returns whether a failure may stop libvirt. Each
+    operations has what to do with the XML on stdin, for each operation that the hook takes. may_stop() returns whether
+    a failure may stop libvirt: the hook's own file has the rule, because it must hold where lib is broken, too. Each
     sentence for the operator begins with `about`.
     Nothing is done while the hooks are switched off. A daemon of the user's own (qemu:///session) calls the same hooks
     without the right to change a bridge: nothing is done then either. Source: libvirt, docs/hooks.rst.
@@ -40,7 +41,7 @@ def run(
         return 0
     set_up(f"libvirt-hook-{name}")
     if os.path.exists(OFF):
-        log.warning(f"{arguments[0]}: {operation}: nothing done: switched off by libvirt-vlan off")
+        log.warning(f"{arguments[0]}: {operation}: nothing done: switched off with libvirt-vlan off")
         return 0
     log.debug(f"{operation}: libvirt-hooks {VERSION}")
     xml = sys.stdin.buffer.read()
@@ -52,7 +53,7 @@ def run(
     except ImportError as error:
         sentence = missing_package(error.name or str(error))
     except Exception as error:
-        sentence = f"unexpected, please report it: {log.described(error)}"
+        sentence = f"internal error, please report it: {log.described(error)}"
     else:
         return 0
     log.error(f"{about}{sentence}")

@@ -12,6 +12,10 @@ from xml.dom.minidom import Element
 from . import HookError
 from .elements import attribute, child, children, parse, text
 
+TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
+if TYPE_CHECKING:
+    from .interfaces import Kind
+
 HEX_DIGITS = frozenset("0123456789abcdef")
 STDIN = "the XML on stdin"
 INTERFACE_NAME_MAX = 15  # source: linux/if.h, IFNAMSIZ less the final NUL
@@ -26,7 +30,7 @@ class Port(SimpleNamespace):
     uuid: str
     vm: str  # the VM's name, or the container's
     vm_uuid: str
-    container: bool  # the owner is a container: libvirt does not tell the network hook, see containers.py
+    kind: Kind | None  # of the NIC's interface on the host; None: libvirt does not tell the network hook, see facts.py
     mac: str  # the NIC's
     group: str  # the portgroup that the VM's definition names, "" for none
     plug: str  # bridge, network, direct, hostdev-pci; "" for none
@@ -68,7 +72,7 @@ class Domain(SimpleNamespace):
 
     name: str
     uuid: str
-    container: bool
+    type: str  # qemu, kvm, lxc, …
     pid: str  # of the process that runs it, only in libvirtd's own record, else ""
     runs: bool
     nics: list[Nic]
@@ -89,7 +93,7 @@ def parse_network(xml: bytes) -> Network:
     root = parse(xml, STDIN)
     network, port = child(root, "network"), child(root, "networkport")
     if network is None:
-        raise HookError("the XML on stdin has no <network>: let only libvirt call this hook")
+        raise HookError("the XML on stdin has no <network>: only libvirt may call this hook")
     return _network(network, None if port is None else _port(port))
 
 
@@ -132,12 +136,12 @@ def parse_port_state(xml: bytes) -> Port:
 
 
 def port_of(domain: Domain, nic: Nic) -> Port:
-    """Given a VM whose taps exist and one of its NICs, return the port that libvirt has told the network hook about."""
+    """Given a guest and one of its NICs, return the port that the network hook was told about, its kind unknown."""
     return Port(
         uuid=nic.port_uuid,
         vm=domain.name,
         vm_uuid=domain.uuid,
-        container=domain.container,
+        kind=None,
         mac=nic.mac,
         group=nic.group,
         plug="hostdev-pci" if nic.kind == "hostdev" else nic.kind,
@@ -162,20 +166,12 @@ def changed_elements(old: bytes, new: bytes) -> list[str]:
     return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
 
 
-def tap_address(mac: str) -> str:
-    """Given a guest's MAC address, return that of its tap: the same with the first byte FE, or FA if that is FE.
-
-    Source: libvirt, src/util/virnetdevtap.c, virNetDevTapCreateInBridgePort().
-    """
-    return ("fa" if mac.startswith("fe") else "fe") + mac[2:]
-
-
 def checked_mac(text: str) -> str:
     """Given what should be a MAC address, return it in lower case; raise HookError if it is not a MAC address."""
     mac = text.lower()
     parts = mac.split(":")
     if len(parts) != 6 or not all(len(part) == 2 and HEX_DIGITS.issuperset(part) for part in parts):
-        raise HookError(f"'{text}' is not a MAC address: let only libvirt call this hook")
+        raise HookError(f"'{text}' is not a MAC address: only libvirt may call this hook")
     return mac
 
 
@@ -184,7 +180,7 @@ def checked_uuid(text: str) -> str:
     uuid = text.lower()
     lengths = [len(part) for part in uuid.split("-")]
     if lengths != [8, 4, 4, 4, 12] or not HEX_DIGITS.issuperset(uuid.replace("-", "")):
-        raise HookError(f"'{text}' is not a UUID: let only libvirt call this hook")
+        raise HookError(f"'{text}' is not a UUID: only libvirt may call this hook")
     return uuid
 
 
@@ -200,7 +196,7 @@ def _domain(root: Element) -> Domain:
     return Domain(
         name=text(root, "name"),
         uuid=checked_uuid(text(root, "uuid")),
-        container=root.getAttribute("type") == "lxc",
+        type=root.getAttribute("type"),
         pid="",
         runs=root.hasAttribute("id"),
         nics=[_nic(interface) for interface in children(devices, "interface")] if devices else [],
@@ -225,7 +221,7 @@ def _port(element: Element) -> Port:
         uuid=checked_uuid(text(element, "uuid")),
         vm="" if owner is None else text(owner, "name"),
         vm_uuid="" if owner is None else checked_uuid(text(owner, "uuid")),
-        container=False,
+        kind=None,
         mac=checked_mac(attribute(element, "mac", "address")),
         group=text(element, "group"),
         plug=attribute(element, "plug", "type"),

@@ -17,6 +17,7 @@ FILE = "/var/log/libvirt/hooks.log"
 FILE_MAX_BYTES = 1 << 20  # some ten thousand lines; as much again is in FILE.1
 
 _ident = "libvirt-hook"
+_said: set[str] = set()
 
 
 def start(ident: str) -> None:
@@ -58,6 +59,13 @@ def info(*messages: str) -> None:
 def warning(message: str) -> None:
     """Given something that went wrong and is tried again, log it."""
     _write(syslog.LOG_WARNING, message)
+
+
+def warning_once(message: str) -> None:
+    """Given something that lasts, log it the first time that this process meets it."""
+    if message not in _said:
+        _said.add(message)
+        warning(message)
 
 
 def error(message: str) -> None:

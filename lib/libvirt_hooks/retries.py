@@ -16,37 +16,19 @@ from tenacity import (
     retry_if_result,
     stop_after_attempt,
     stop_after_delay,
-    wait_exponential,
+    stop_never,
     wait_fixed,
 )
 
 from . import HookError
 
 
-def until_done(
-    attempt: Callable[[], str],
-    sleep: Callable[[float], None],
-    say: Callable[[BaseException], None],
-    seconds: float,
-) -> None:
-    """Call attempt() until it returns "", less and less often. Raises HookError with the last reason when time is up.
+def until_false(attempt: Callable[[], bool], pause: Callable[[], float], sleep: Callable[[float], None]) -> None:
+    """Call attempt() until it returns False, with a sleep() of pause() seconds in between.
 
-    attempt() returns why to try again, or raises HookError or OSError (no process, no file). say() is given each error.
+    There is no limit here: attempt() has one for each thing that it tries.
     """
-
-    def say_why(state: RetryCallState) -> None:
-        error = _outcome(state)
-        if error:
-            say(error)
-
-    Retrying(
-        retry=retry_if_exception_type((HookError, OSError)) | retry_if_result(bool),
-        stop=stop_after_delay(seconds),
-        wait=wait_exponential(multiplier=0.25, exp_base=2, max=5),
-        sleep=sleep,
-        before_sleep=say_why,
-        retry_error_callback=_give_up,
-    )(attempt)
+    Retrying(retry=retry_if_result(bool), stop=stop_never, wait=lambda _: pause(), sleep=sleep, reraise=True)(attempt)
 
 
 def until_unlocked(attempt: Callable[[], None], seconds: float) -> None:
@@ -67,14 +49,9 @@ def three_times(attempt: Callable[[], None]) -> None:
 
 
 def _give_up(state: RetryCallState) -> NoReturn:
-    error = _outcome(state)
+    error = state.outcome.exception() if state.outcome else None
     if isinstance(error, HookError):
         raise error
-    reason = error or (state.outcome and state.outcome.result())
-    if isinstance(error, BlockingIOError):
-        reason = "another hook process is changing this NIC's port: try again"
-    raise HookError(f"given up after {state.seconds_since_start:.0f} s: {reason}")
-
-
-def _outcome(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome and state.outcome.failed else None
+    raise HookError(
+        f"gave up after {state.seconds_since_start:.0f} s: another hook process is changing this NIC's port: try again"
+    )

@@ -30,9 +30,17 @@ def network_state(network: str) -> bytes:
     return _read(f"{DIRECTORY}/network/{network}.xml") if _is_file_name(network) else b""
 
 
+def daemon(modular: str) -> str:
+    """Given the name of a modular daemon, return it if the daemon has a socket, else libvirtd, which does all its work.
+
+    Source: https://libvirt.org/daemons.html
+    """
+    return modular if os.path.exists(f"{DIRECTORY}/{modular}-sock") else "libvirtd"
+
+
 def network_daemon() -> str:
-    """Return the name of the daemon that calls the network hook: virtnetworkd if it has a socket, else libvirtd."""
-    return "virtnetworkd" if os.path.exists(f"{DIRECTORY}/virtnetworkd-sock") else "libvirtd"
+    """Return the name of the daemon that calls the network hook."""
+    return daemon("virtnetworkd")
 
 
 def runs_with(vm: str, tap: str) -> bool:
@@ -101,11 +109,6 @@ def is_defined_container(name: str, uuid: str) -> bool:
     if not _is_file_name(name) or not _read_of(f"{CONFIGURATION}/lxc/{name}.xml", uuid):
         return False
     return not _read_of(f"{CONFIGURATION}/qemu/{name}.xml", uuid)
-
-
-def lxc_daemon() -> str:
-    """Return the name of the daemon that calls the lxc hook: virtlxcd if it has a socket, else libvirtd."""
-    return "virtlxcd" if os.path.exists(f"{DIRECTORY}/virtlxcd-sock") else "libvirtd"
 
 
 def _read_of(path: str, uuid: str) -> bytes:

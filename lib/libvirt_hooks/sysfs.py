@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the kernel says of interfaces in /sys/class/net, cheap enough to read while libvirtd waits.
+"""What the kernel says about interfaces in /sys/class/net, cheap enough to read while libvirtd waits.
 
 There are no VLANs in /sys: bridge.py reads and changes those.
 """
@@ -115,6 +115,11 @@ def ifindex(interface: str) -> int:
     The name can come back with another device behind it, the index cannot.
     """
     return int(_read(f"{interface}/ifindex") or 0)
+
+
+def still_named(interface: str, index: int) -> str:
+    """Given the name and index that an interface had, return the name if the interface is still there, else ""."""
+    return interface if ifindex(interface) == index else ""
 
 
 def iflink(interface: str) -> int:

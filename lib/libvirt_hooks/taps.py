@@ -1,246 +1,112 @@
 # SPDX-License-Identifier: MIT
-"""Giving taps their wanted VLANs: what the detached process does, and the qemu hook where that was not in time.
+"""A VM's NIC on the host is a tap, which is known by its address: libvirt makes that of the NIC's.
 
-A container's veth is a tap here: what differs is how it is found (interfaces.py, veths.py).
-
-Everything is imported here, before any waiting: an upgrade of the hooks meanwhile must not mix two versions.
+Two NICs can have taps of one address. So once a tap is known for sure, its name and index tell it apart: the qemu
+hook's `start` names the tap, and so does the ticket of a tap that has had its wanted VLANs.
+The same functions as veths.py's; interfaces.py says what each does.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from . import HookError, log, statefiles, sysfs
+from .hookdata import Domain, Nic, Port, port_of
 
-from . import HookError, bridge, hook, interfaces, log, retries, sysfs, tickets, veths
-from .hookdata import tap_address
-from .statefiles import lxc_daemon
-from .tickets import Ticket
-from .vlans import Vlans, changes, from_bridge, of_new_bridge_port, to_text
+TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
+if TYPE_CHECKING:
+    from .tickets import Ticket
 
-# a function that is called like bridge.type_commands() and returns the same
-TypeCommands = Callable[[list[list[str]], str], list[object]]
-
-WAIT_SECONDS = 300  # between port-created and the tap lies whatever libvirt does first: PCI resets, storage, a TPM
-WATCH_SECONDS = 10  # libvirt 9 takes a tap off the bridge and puts it back within a second of a live change
-LOCK_WAIT_SECONDS = 90  # another process holds the lock for three batches at most, each of bridge.TIMEOUT_SECONDS
+GUEST, INTERFACE, HOOK = "VM", "tap", "qemu"
+KEY_PREFIX = ""
+CHANGES_LIVE = True
+TICKET_LINES: tuple[str, ...] = ()
 
 
-def wait_and_set_vlans(bridge_name: str, nic_key: str, live: bool) -> None:
-    """Given a bridge, a NIC's key and whether its tap was there before, wait for the tap, set its wanted VLANs.
+def key(mac: str) -> str:
+    """Given a NIC's MAC address, return its tap's: the same with the first byte FE, or FA if that is FE.
 
-    Return once the tap has them and, for a live tap, has kept them for WATCH_SECONDS, or once libvirt has taken the
-    port back, or once the hooks are switched off. Raises HookError with the last reason after WAIT_SECONDS.
+    Source: libvirt, src/util/virnetdevtap.c, virNetDevTapCreateInBridgePort().
     """
-    began = time.monotonic()
-    watch_until = began + WATCH_SECONDS if live else 0.0
-    seen: dict[str, int] = {}
-    is_new = not live
-
-    def attempt() -> str:
-        nonlocal seen, is_new
-        if os.path.exists(hook.OFF):
-            log.warning(f"{nic_key} on {bridge_name}: the hook waits no longer: switched off by libvirt-vlan off")
-            return ""
-        seen = _seen(bridge_name, nic_key)  # beforehand: a tap that comes meanwhile ends the next sleep
-        try:
-            return try_to_set_vlans(bridge_name, nic_key, watch_until, is_new)
-        except HookError:
-            is_new = False
-            raise
-
-    def sleep(seconds: float) -> None:
-        _sleep_unless_tap_comes(bridge_name, nic_key, seen, began, seconds)
-
-    said: set[str] = set()
-
-    def say(error: BaseException) -> None:
-        if str(error) not in said and not isinstance(error, BlockingIOError):
-            said.add(str(error))
-            log.warning(f"trying again: {error}")
-
-    try:
-        retries.until_done(attempt, sleep, say, WAIT_SECONDS)
-    finally:
-        tickets.sweep(older_than_seconds=WAIT_SECONDS)
+    return ("fa" if mac.startswith("fe") else "fe") + mac[2:]
 
 
-def set_vlans_now(ticket: Ticket, tap: str) -> None:
-    """Given a ticket and its tap, set the wanted VLANs. Raises HookError as when_unlocked() does."""
-    when_unlocked(ticket, lambda: set_vlans(ticket, tap, None))
+def daemon() -> str:
+    """Return the name of the daemon that calls the qemu hook."""
+    return statefiles.daemon("virtqemud")
 
 
-def when_unlocked(ticket: Ticket, attempt: Callable[[], None]) -> None:
-    """Call attempt() with the lock of the ticket's tap held, until it raises no HookError, three times at most.
+def announced(port: Port) -> tuple[str, str]:
+    """Given a port that libvirt announces, return its tap if that is there already, and another guest's of its address.
 
-    Raises HookError if all three attempts fail, or if libvirt takes the port back meanwhile.
+    Each is a name, "" for none.
     """
-
-    def hold_the_lock() -> None:
-        with lock(tickets.key(ticket)):
-            if not tickets.is_there(ticket):
-                raise HookError("libvirt has taken the port back meanwhile: try again")
-            retries.three_times(attempt)
-
-    retries.until_unlocked(hold_the_lock, LOCK_WAIT_SECONDS)
+    taps = sysfs.taps_with(key(port.mac), port.bridge)
+    own = next((tap for tap in taps if statefiles.runs_with(port.vm, tap)), "")
+    return own, "" if own else next(iter(taps), "")
 
 
-def try_to_set_vlans(bridge_name: str, nic_key: str, watch_until: float, is_new: bool) -> str:
-    """Given a bridge and a NIC's key, set the VLANs of the ticket that applies; return why to try again, or "".
+def port_at_start(domain: Domain, nic: Nic) -> Port | None:
+    """Given a VM that is about to run and a NIC of it, return the NIC's port, None if it is no port of a network."""
+    return port_of(domain, nic) if nic.port_uuid and nic.tap else None
 
-    The tap is watched until watch_until, by time.monotonic(). is_new says that the tap, if it is there, has just come.
-    Raises HookError if the VLANs cannot be set, BlockingIOError if another process holds the tap's lock.
+
+def at_start(nic: Nic) -> tuple[str, int]:
+    """Given a NIC of a VM that is about to run, return the name and index of its tap: the XML names it."""
+    return nic.tap, sysfs.ifindex(nic.tap)
+
+
+def strangers(nic: Nic, bridge: str) -> list[str]:
+    """Given a NIC of a VM that is about to run and its bridge, return the other bridge ports with its tap's address."""
+    return [tap for tap in sysfs.taps_with(key(nic.mac), bridge) if tap != nic.tap]
+
+
+def seen(ticket: Ticket) -> dict[str, int]:
+    """Given a ticket, return the interfaces on its bridge that can be its tap, with numbers that tell them apart."""
+    return sysfs.taps_with(key(ticket.mac), ticket.bridge)
+
+
+def on_bridge(ticket: Ticket) -> str:
+    """Given a ticket, return the name of its tap on its bridge, "" if it is not there.
+
+    Raises HookError if two bridge ports have the tap's address, and the ticket names none.
     """
-    with lock(nic_key):
-        watching = time.monotonic() < watch_until
-        known = tickets.of(bridge_name, nic_key)
-        if not watching:
-            known = tickets.without_forgotten(known)
-        ticket = tickets.counting(known, time.monotonic())
-        if ticket is None:
-            return "libvirt has not decided yet" if known else ""
-        if ticket.vlans is not None:
-            tap = interfaces.on_bridge(ticket)
-            if not tap:
-                return _off_its_bridge(ticket, watching)
-            _set_vlans_of_tap(ticket, tap, is_new)
-        return "watching" if watching else ""
+    if ticket.interface:
+        name = anywhere(ticket)
+        return name if name and sysfs.master(name) == ticket.bridge else ""
+    return sysfs.tap_with(key(ticket.mac), ticket.bridge)
 
 
-def _off_its_bridge(ticket: Ticket, watching: bool) -> str:
-    """Given the ticket that applies, whose tap is not on its bridge, return why to try again, or "".
+def anywhere(ticket: Ticket) -> str:
+    """Given a ticket, return the name of its tap, whether it is on the bridge or not, "" if it is gone."""
+    if ticket.interface:
+        return sysfs.still_named(*ticket.interface)
+    return sysfs.interface_with(key(ticket.mac), ticket.bridge)
 
-    Remove a released ticket whose tap does not come back.
+
+def lives(ticket: Ticket) -> bool:
+    """Given a ticket, return whether its tap is known for sure, and still there: cheap, unlike anywhere()."""
+    return bool(ticket.interface and sysfs.still_named(*ticket.interface))
+
+
+def survives(ticket: Ticket) -> bool:
+    """Given a ticket whose port libvirt takes back, return whether its tap lives on: then it is a live change."""
+    name = anywhere(ticket)
+    return bool(name) and bool(ticket.right or statefiles.runs_with(ticket.vm, name))
+
+
+def check(ticket: Ticket, name: str) -> None:
+    """Raise HookError if this interface is not the ticket's tap: its name can be another tap's by now.
+
+    A tap that is known by its index needs no address. Something has changed it: most likely udev, which does so to an
+    interface that is new. Source: systemd.link(5), MACAddressPolicy=.
     """
-    if not ticket.container and interfaces.owner_is_container(ticket):
-        return _set_vlans_of_container(ticket)
-    if not ticket.released:
-        return f"{tickets.subject(ticket)}: its tap has not appeared on {ticket.bridge}"
-    if watching and interfaces.anywhere(ticket):
-        return "watching"
-    tickets.remove(ticket)
-    return ""
-
-
-def _set_vlans_of_tap(ticket: Ticket, tap: str, is_new: bool) -> None:
-    """Given a ticket, its tap and whether the tap has just come, set the wanted VLANs. Raises HookError if that fails.
-
-    The kernel gives each new bridge port the default PVID. Skip the first read of a new tap: without that read, a
-    hot-plugged guest is in the default VLAN for half as long.
-    """
-    must_read = not is_new or ticket.right
-    current = None if must_read else of_new_bridge_port(sysfs.default_pvid(ticket.bridge))
-    try:
-        set_vlans(ticket, tap, current)
-    except HookError as error:
-        raise HookError(f"{tickets.subject(ticket, tap)}: {error}") from error
-
-
-def _set_vlans_of_container(ticket: Ticket) -> str:
-    """Given a VM's ticket whose owner has turned out to be a container that runs, set its VLANs, rewrite the ticket.
-
-    The lxc hook was not called, so the container has been in the default VLAN since it started. Return why to try
-    again, or "".
-    """
-    ticket.container = True
-    veth = interfaces.on_bridge(ticket)
-    if not veth:
-        return f"{tickets.subject(ticket)}: its veth has not appeared on {ticket.bridge}"
-    log.warning(
-        f"{tickets.subject(ticket, veth)}: the lxc hook was not called, so the container has started in the default "
-        f"VLAN: install the lxc hook, and systemctl restart {lxc_daemon()}"
-    )
-    set_vlans(ticket, veth, None)
-    tickets.write_as_containers(ticket)
-    return ""
-
-
-def set_vlans(
-    ticket: Ticket, tap: str, current: Vlans | None, type_commands: TypeCommands = bridge.type_commands
-) -> None:
-    """Type the commands that lead from a tap's current VLANs to its wanted VLANs, read back, note that in the ticket.
-
-    The current VLANs are read first if they are None. Raises HookError if the tap is not on its bridge, or has other
-    VLANs in the end.
-    """
-    assert ticket.vlans is not None
-    subject = tickets.subject(ticket, tap)
-    inode, index = sysfs.bridge_port_inode(tap, ticket.bridge), sysfs.ifindex(tap)
-    if ticket.container and ticket.veth != (tap, index):
-        if ticket.veth:
-            raise HookError(f"{tap} is not this NIC's veth any more: try again")
-        veths.check(tap)
-        ticket.veth = (tap, index)
-
-    def type_and_read(commands: list[list[str]]) -> Vlans:
-        link, vlans = type_commands([bridge.link_show(tap), *commands, bridge.vlan_show(tap)], subject)
-        _check_on_bridge(link, tap, ticket.bridge)
-        _check_same_tap(ticket, tap, inode)
-        return from_bridge(vlans)
-
-    was_read = current is None
-    if current is None:
-        current = type_and_read([])
-    commands = changes(tap, current, ticket.vlans)
-    if commands or not was_read:
-        _check_same_tap(ticket, tap, inode)
-        current = type_and_read(commands)
-    if current != ticket.vlans:
-        raise HookError(
-            f"has {to_text(current)} instead of {to_text(ticket.vlans)}: find out what else sets the VLANs of {tap}"
-        )
-    tickets.mark_right(ticket, tap, index)
-
-
-@contextmanager
-def lock(nic_key: str) -> Iterator[None]:
-    """Hold the lock of a NIC's key. Raises BlockingIOError or HookError as tickets.take_lock() does."""
-    descriptor = tickets.take_lock(nic_key)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _check_on_bridge(link: object, tap: str, bridge_name: str) -> None:
-    """Given what `bridge -j link show dev TAP` has answered, raise HookError unless the tap is on this bridge."""
-    masters = [entry.get("master") for entry in link if isinstance(entry, dict)] if isinstance(link, list) else []
-    if masters != [bridge_name]:
-        raise HookError(f"{tap} is not on {bridge_name}: try again")
-
-
-def _check_same_tap(ticket: Ticket, tap: str, inode: int) -> None:
-    """Raise HookError if this tap has left its bridge since the bridge port had this inode, or is another NIC's.
-
-    Commands know a tap by its name, and a name can come back as another VM's. A tap that was off the bridge for a
-    moment has other VLANs than were read.
-    """
-    if not inode or sysfs.bridge_port_inode(tap, ticket.bridge) != inode:
-        raise HookError(f"{tap} has left {ticket.bridge}: try again")
-    if ticket.container:
-        if (tap, sysfs.ifindex(tap)) != ticket.veth:
-            raise HookError(f"{tap} is not this NIC's veth any more: try again")
-    elif sysfs.address(tap) != tap_address(ticket.mac):
-        raise HookError(f"{tap} does not have the address of this NIC's tap, {tap_address(ticket.mac)}: try again")
-
-
-def _seen(bridge_name: str, nic_key: str) -> dict[str, int]:
-    """Given a bridge and a NIC's key, return the NIC's interfaces there, each with a number that tells it apart."""
-    if not nic_key.startswith(tickets.VETH):
-        return sysfs.taps_with(nic_key, bridge_name)
-    names = [interfaces.on_bridge(ticket) for ticket in tickets.of(bridge_name, nic_key)]
-    return {name: sysfs.ifindex(name) for name in names if name}
-
-
-def _sleep_unless_tap_comes(bridge_name: str, nic_key: str, seen: dict[str, int], began: float, seconds: float) -> None:
-    """Sleep as time.sleep() does, but end once an interface of the NIC comes to the bridge that was not seen there.
-
-    The longer the whole wait has lasted, the rarer are the looks: a hundred such processes can wait at once.
-    """
-    end = time.monotonic() + seconds
-    while (now := time.monotonic()) < end:
-        there = _seen(bridge_name, nic_key)
-        if there and there != seen:
-            return
-        time.sleep(min(max(0.02, (now - began) / 60), end - now))
+    address = sysfs.address(name)
+    if ticket.interface:
+        if (name, sysfs.ifindex(name)) != ticket.interface:
+            raise HookError(f"{name} is not this NIC's tap any more: try again")
+        if address != key(ticket.mac):
+            log.warning_once(
+                f"{name} of {GUEST} {ticket.vm} has the address {address} instead of {key(ticket.mac)}: if udev has "
+                "changed it, a .link file with [Match] OriginalName=vnet* and [Link] MACAddressPolicy=none stops that"
+            )
+    elif address != key(ticket.mac):
+        raise HookError(f"{name} does not have the address of this NIC's tap, {key(ticket.mac)}: try again")

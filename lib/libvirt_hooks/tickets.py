@@ -1,45 +1,43 @@
 # SPDX-License-Identifier: MIT
-"""Tickets: the wanted VLANs of each port, kept in /run until libvirt takes the port back.
+"""Tickets: the wanted VLANs of each port, kept in /run until libvirt takes the port back. Only their files: which of
+several tickets applies, lifecycle.py says.
 
 A ticket is a small file, named after its NIC's key and the port's uuid. With tickets the detached process can be
 stopped and repeated, and the qemu and lxc hooks know what to check before a guest runs.
-
-In a live change one tap has several tickets: `virsh update-device` makes libvirt announce a new port, decide, and take
-one of the two ports back. So the ticket of a port whose tap was there before (`live`) applies only once libvirt has let
-the port stand for a while. A tap can live on without any port (`virsh domif-setlink`): its last ticket is then kept as
-released, and still applies.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import time
 from types import SimpleNamespace
 
 from . import HookError, interfaces, log, sysfs
-from .hookdata import Port, tap_address
+from .hookdata import Port
 from .log import one_line
-from .statefiles import has_port, runs_with
+from .statefiles import has_port
 from .vlans import Vlans, from_text, to_text
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .interfaces import Kind
+
 DIRECTORY = "/run/libvirt-hooks"
-LOOK = f"look at ls -la {DIRECTORY} and df /run, and try again"  # what to do if the system refuses a file there
-# Between the announcement of a live change and libvirt's taking it back lie milliseconds; seconds on a busy host.
-LIVE_GRACE_SECONDS = 5
-# Between the end of port-created and libvirt's own record of the port lie milliseconds; seconds on a busy host.
-NOTED_SECONDS = 10
-VETH = "veth-"  # how the keys of containers' tickets begin
+LOOK = f"check ls -la {DIRECTORY} and df /run, and try again"  # what to do if the system refuses a file there
 RELEASED = ".released"
 LEFT_ALONE = "left alone"
+DEFAULT_MARK = "(default)"  # behind a portgroup that the NIC does not name
 # the lines of a ticket, each a name and a value; after END only what was seen since
 TEXTS = ("uuid", "vm", "vm_uuid", "mac", "bridge", "network", "group")
 DECISION = ("vlans", "live", "created")
 END = "end"
+TICK_NS = 10**8  # the kernel's clock for files has ticks of 10 ms at most (CONFIG_HZ)
+FLOCK = struct.Struct("hhqqi0q")  # source: fcntl_locking(2), struct flock
+GUEST_LOCKS = 1 << 60  # the first byte of the guests' locks: those of NICs are below. source: fcntl_locking(2), off_t
 
 
 class Ticket(SimpleNamespace):
@@ -48,45 +46,41 @@ class Ticket(SimpleNamespace):
     uuid: str  # of the networkport
     vm: str
     vm_uuid: str
-    container: bool  # the guest is a container, so its interface is a veth without an address of its own
+    kind: Kind  # of the NIC's interface on the host
     mac: str  # the guest's
     bridge: str
     network: str
-    group: str
+    group: str  # the portgroup, "" for none
+    is_default: bool  # that is the network's default one: the NIC names none
     vlans: Vlans | None  # the wanted VLANs; None: the port is left alone
-    live: bool  # the tap was there before the ticket
+    live: bool  # the interface was there before the ticket
     created: float  # seconds, time.monotonic()
     released: bool  # libvirt has taken the port back
-    right: tuple[str, int] | None  # name and index of the tap that was last seen with the wanted VLANs
-    veth: tuple[str, int] | None  # name and index of a container's veth, once veths.py has found or checked it
+    right: tuple[str, int] | None  # name and index of the interface that was last seen with the wanted VLANs
+    interface: tuple[str, int] | None  # name and index of the interface that is surely this NIC's; at first `right`
     bridge_index: int  # of the ticket's bridge when mark_bridge() noted that, 0: not noted yet
-
-
-def new(port: Port, network: str, vlans: Vlans | None, live: bool) -> Ticket:
-    """Given a port, its network's name, its wanted VLANs and whether its tap is there, return its ticket, unwritten."""
-    return Ticket(
-        uuid=port.uuid, vm=port.vm, vm_uuid=port.vm_uuid, container=port.container, mac=port.mac, bridge=port.bridge,
-        network=network, group=port.group, vlans=vlans, live=live, created=time.monotonic(), released=False, right=None,
-        veth=None, bridge_index=0,
-    )  # fmt: skip
 
 
 def guest(of: Port | Ticket) -> str:
     """Given a port or its ticket, return what a message calls the guest."""
-    return f"{'container' if of.container else 'VM'} {of.vm}"
+    assert of.kind is not None
+    return f"{of.kind.GUEST} {of.vm}"
 
 
-def subject(ticket: Ticket, tap: str = "") -> str:
-    """Given a ticket and its tap, "" if there is none yet, return what log lines about them begin with."""
-    return log.nic(ticket.vm, ticket.mac, tap, ticket.group)
+def subject(ticket: Ticket, interface: str = "") -> str:
+    """Given a ticket and its interface, "" if there is none yet, return what log lines about them begin with."""
+    return log.nic(ticket.vm, ticket.mac, interface, shown_group(ticket.group, ticket.is_default))
+
+
+def shown_group(group: str, is_default: bool) -> str:
+    """Given a portgroup and whether it is the network's default one, return what a person reads, and a ticket has."""
+    return group + (DEFAULT_MARK if is_default else "")
 
 
 def key(of: Port | Ticket) -> str:
-    """Given a port or its ticket, return the key of its NIC: the lock's, and what the names of its tickets begin with.
-
-    Taps are told apart by their addresses. A container's veth has a random one, so its NIC's own address is the key.
-    """
-    return f"{VETH}{of.mac}" if of.container else tap_address(of.mac)
+    """Given a port or its ticket, return the key of its NIC: its lock, and how the names of its tickets begin."""
+    assert of.kind is not None
+    return of.kind.key(of.mac)
 
 
 def path(of: Port | Ticket) -> str:
@@ -94,12 +88,28 @@ def path(of: Port | Ticket) -> str:
     return f"{DIRECTORY}/{key(of)}.{of.uuid}"
 
 
+def of_port(port: Port) -> Ticket | None:
+    """Given a port, return its ticket, None if there is none. A port whose kind nobody knows yet gets that, too.
+
+    Raises HookError if the ticket is damaged.
+    """
+    for kind in interfaces.KINDS if port.kind is None else (port.kind,):
+        try:
+            ticket = read(f"{DIRECTORY}/{kind.key(port.mac)}.{port.uuid}")
+        except FileNotFoundError:
+            continue
+        port.kind = kind
+        return ticket
+    return None
+
+
 def write(ticket: Ticket) -> None:
-    """Write the ticket's file, whole or not at all; raise HookError if that fails."""
+    """Write the ticket's file, whole or not at all, instead of one of another kind; raise HookError if that fails."""
     vlans = LEFT_ALONE if ticket.vlans is None else to_text(ticket.vlans)
     values = [getattr(ticket, name) for name in TEXTS] + [vlans, f"{int(ticket.live)}", f"{ticket.created}"]
+    values[TEXTS.index("group")] = shown_group(ticket.group, ticket.is_default)
     lines = [f"{name} {_escaped(value)}" for name, value in zip((*TEXTS, *DECISION), values)]
-    lines += ["container 1"] if ticket.container else []
+    lines += ticket.kind.TICKET_LINES
     file_name = path(ticket)
     seen = [f"right {ticket.right[0]} {ticket.right[1]}"] if ticket.right else []
     seen += [f"bridge {ticket.bridge_index}"] if ticket.bridge_index else []
@@ -109,23 +119,15 @@ def write(ticket: Ticket) -> None:
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write("\n".join([*lines, END, *seen, ""]))
         os.replace(f"{file_name}.new", file_name)
+        for kind in interfaces.KINDS:
+            if kind is not ticket.kind:  # the kind was not known yet
+                _unlink(f"{DIRECTORY}/{kind.key(ticket.mac)}.{ticket.uuid}")
     except OSError as error:
         try:
             os.unlink(f"{file_name}.new")
         except OSError:  # there is no such file yet
             pass
         raise HookError(f"cannot write {file_name}: {error.strerror}: {LOOK}") from error
-
-
-def write_as_containers(ticket: Ticket) -> None:
-    """Given a container's ticket, write it, also if it was written as a VM's, and note that it is right if it is."""
-    write(ticket)
-    try:
-        os.unlink(f"{DIRECTORY}/{tap_address(ticket.mac)}.{ticket.uuid}")
-    except FileNotFoundError:
-        pass
-    if ticket.veth:
-        mark_right(ticket, *ticket.veth)
 
 
 def read(file_name: str) -> Ticket:
@@ -146,15 +148,18 @@ def read(file_name: str) -> Ticket:
         rights = [(note[1], int(note[2])) for note in notes if len(note) == 3 and note[2].isdecimal()]
         right = rights[-1] if rights else None
         on = [int(note[1]) for note in notes if note[0] == "bridge" and len(note) == 2 and note[1].isdecimal()]
+        texts = {name: _unescaped(found[name]) for name in TEXTS}
+        is_default = texts["group"].endswith(DEFAULT_MARK)
         return Ticket(
-            **{name: _unescaped(found[name]) for name in TEXTS},
-            container=found.get("container") == "1",
+            **{**texts, "group": texts["group"].removesuffix(DEFAULT_MARK)},
+            is_default=is_default,
+            kind=interfaces.of_key(os.path.basename(file_name)),
             vlans=None if found["vlans"] == LEFT_ALONE else from_text(found["vlans"]),
             live=found["live"] == "1",
             created=float(found["created"]),
             released=file_name.endswith(RELEASED),
             right=right,
-            veth=right,
+            interface=right,
             bridge_index=on[-1] if on else 0,
         )
     except (ValueError, KeyError, IndexError, HookError) as error:
@@ -162,7 +167,7 @@ def read(file_name: str) -> Ticket:
 
 
 def of(bridge: str, nic_key: str) -> list[Ticket]:
-    """Given a bridge and a NIC's key, return their tickets, the oldest first; a damaged one is passed over."""
+    """Given a bridge and a NIC's key, return their tickets, the oldest first; a damaged one is ignored."""
     return sorted((t for t in _all(f"{nic_key}.") if t.bridge == bridge), key=lambda ticket: ticket.created)
 
 
@@ -174,103 +179,99 @@ def by_nic(nic_key: str = "") -> dict[tuple[str, str], list[Ticket]]:
     return found
 
 
-def counting(tickets: list[Ticket], now: float) -> Ticket | None:
-    """Given the tickets of one tap, oldest first, and time.monotonic(), return the one that applies, None if none does.
+def not_in(known: set[tuple[str, int]], since_ns: int) -> list[Ticket]:
+    """Given the names and inodes of tickets and a time (st_ctime_ns), return the other tickets that have changed since.
 
-    The oldest whose port libvirt has granted applies, or else the one whose port libvirt took back last. A ticket whose
-    port is only announced never applies.
+    Add all other tickets to the known ones. A ticket that is written again has another inode.
     """
-    standing = [ticket for ticket in tickets if not ticket.released and not _is_announced(ticket, now)]
-    released = [ticket for ticket in tickets if ticket.released]
-    return next(iter(standing), None) or next(iter(released), None)
+    found = []
+    for entry in _entries():
+        try:
+            if (entry.name, entry.inode()) in known:
+                continue
+            known.add((entry.name, entry.inode()))
+            if entry.stat().st_ctime_ns >= since_ns:
+                found.append(read(entry.path))
+        except FileNotFoundError:  # libvirt has released the port meanwhile
+            continue
+        except HookError as error:
+            log.warning(f"ignored: {error}")
+    return found
+
+
+def changed_ns(ticket: Ticket | None = None) -> int:
+    """Given a ticket, return when its file last changed (st_ctime_ns); without, when the list of tickets did.
+
+    0: there is no such file or directory, or it is so recent that the next change can have the same time.
+    """
+    try:
+        if ticket:
+            return os.stat(_file(ticket)).st_ctime_ns
+        changed = os.stat(DIRECTORY).st_mtime_ns
+    except OSError:
+        return 0
+    return changed if time.time_ns() - changed > TICK_NS else 0
 
 
 def take_lock(nic_key: str) -> int:
-    """Take the lock of a NIC's key, so that two processes never decide or type for one tap.
+    """Take the lock of a NIC's key, so that two processes never decide or type for one interface.
 
-    Return a descriptor: the lock is free again once it is closed. The lock is one byte of one file: no lock files to
-    tidy up, and the kernel frees the byte when a process dies.
-    Raises BlockingIOError if another process holds the lock, HookError if there can be no such file.
+    Return a descriptor: the lock is free again once it is closed, also by the kernel when its process dies. Raises
+    BlockingIOError if another process holds the lock, HookError if there can be no such file.
     """
+    return _lock(interfaces.lock_place(nic_key))
+
+
+def take_guests_lock(vm_uuid: str) -> int:
+    """Take the lock of the process that sets the VLANs of this guest; a process that is forked then holds it, too.
+
+    Return a descriptor, and raise, as take_lock() does. The lock is free again once all processes that hold it have
+    closed it. Two guests of 2**60 have the same lock: then the hook of `start` does the work for one of them.
+    """
+    return _lock(_guests_place(vm_uuid))
+
+
+def guests_lock_is_taken(vm_uuid: str) -> bool:
+    """Given a guest's uuid, return whether a process sets its VLANs: without a try to take the lock, which would look
+    like such a process to the next hook.
+    """
+    try:
+        descriptor = os.open(f"{DIRECTORY}/lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        asked = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _guests_place(vm_uuid), 1, 0)
+        return bool(FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
+    finally:
+        os.close(descriptor)
+
+
+def _guests_place(vm_uuid: str) -> int:
+    number = int(vm_uuid.replace("-", "") or "0", 16)  # "": a port that virsh net-port-create made
+    return GUEST_LOCKS + number % (GUEST_LOCKS - 1)  # so that each digit counts
+
+
+def _lock(place: int) -> int:
+    """Take the lock of one byte of one file, so that there are no lock files to tidy up. See take_lock()."""
     file_name = f"{DIRECTORY}/lock"
     try:
         os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
-        descriptor = os.open(file_name, os.O_WRONLY | os.O_CREAT, 0o600)
+        descriptor = os.open(file_name, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise HookError(f"cannot lock {file_name}: {error.strerror}: {LOOK}") from error
     try:
-        place = int(nic_key.replace(VETH, "1").replace(":", ""), 16)
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        # the lock of an open file, which a fork inherits; lockf()'s would be this process's alone
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0))
     except OSError:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def check_address(port: Port, tap: str, known: list[Ticket]) -> None:
-    """Given a port, its tap or "", and the tickets of the tap's address, raise HookError if another NIC has the same.
-
-    A tap is found by its address: if two taps had the same, one would get the other's VLANs.
-    """
-    others = [other for other in known if other.vm_uuid != port.vm_uuid and is_granted(other)]
-    if tap and not port.container and not runs_with(port.vm, tap):
-        taken = f"{tap} on {port.bridge}, which is not this VM's, has that address already"
-    elif others:
-        taken = f"{guest(others[0])} has that address on {port.bridge} already"
-    else:
-        return
-    raise HookError(f"{taken}: give one of the two another MAC address")
-
-
-def is_granted(ticket: Ticket) -> bool:
-    """Given a ticket, return whether libvirt has granted its port, or may be about to, and the tap has not gone since.
-
-    libvirt notes a port only after the hook has returned. So a young ticket passes as granted, too, unless its tap has
-    already come and gone.
-    """
-    noted = has_port(ticket.network, ticket.uuid)
-    if ticket.right:  # a daemon that was down keeps the port of a guest that has ended
-        return noted and bool(interfaces.anywhere(ticket))
-    return noted or (not ticket.released and time.monotonic() - ticket.created < NOTED_SECONDS)
-
-
-def without_forgotten(tickets: list[Ticket]) -> list[Ticket]:
-    """Given the tickets of one tap, remove those whose ports libvirt has forgotten, return the rest.
-
-    libvirt forgets a network's ports without a word when the network is stopped (`virsh net-destroy`). A younger
-    ticket of the same tap shows that.
-    """
-    standing = [ticket for ticket in tickets if not ticket.released]
-    forgotten = [ticket for ticket in standing[:-1] if not has_port(ticket.network, ticket.uuid)]
-    for ticket in forgotten:
-        remove(ticket)
-    return [ticket for ticket in tickets if ticket not in forgotten]
-
-
-def release(ticket: Ticket, tap_lives: bool) -> None:
-    """Remove the ticket, whose port libvirt takes back. If the tap lives on, keep the ticket that applies to it."""
-    others = [other for other in of(ticket.bridge, key(ticket)) if other.uuid != ticket.uuid]
-    standing = [other for other in others if not other.released]
-    if not tap_lives:
-        for gone in [ticket, *(other for other in others if other.released)]:
-            remove(gone)
-    elif _is_announced(ticket, time.monotonic()):  # libvirt has decided against this port
-        remove(ticket)
-    elif standing:  # libvirt takes this port back, so the other one stays
-        for other in standing:
-            other.live = False
-            write(other)
-        remove(ticket)
-    else:
-        for other in others:
-            remove(other)
-        os.rename(_file(ticket), _file(ticket) + RELEASED)
-
-
-def mark_right(ticket: Ticket, tap: str, index: int) -> None:
-    """Note in the ticket, if it is still there, that this tap has been seen with the wanted VLANs."""
-    if ticket.right != (tap, index):
-        _note(ticket, f"right {tap} {index}")
+def mark_right(ticket: Ticket, name: str, index: int) -> None:
+    """Note in the ticket, if it is still there, that this interface has been seen with the wanted VLANs."""
+    if ticket.right != (name, index):
+        _note(ticket, f"right {name} {index}")
     if not ticket.bridge_index:
         mark_bridge(ticket)
 
@@ -294,19 +295,27 @@ def is_there(ticket: Ticket) -> bool:
 
 def remove(ticket: Ticket) -> None:
     """Remove the ticket if it is still there."""
-    try:
-        os.unlink(_file(ticket))
-    except FileNotFoundError:
-        pass
+    _unlink(_file(ticket))
+
+
+def forget(port: Port) -> None:
+    """Remove the ticket of a port, whatever its kind."""
+    for kind in interfaces.KINDS:
+        _unlink(f"{DIRECTORY}/{kind.key(port.mac)}.{port.uuid}")
+
+
+def keep_released(ticket: Ticket) -> None:
+    """Note that libvirt has taken the ticket's port back, while the interface lives on."""
+    os.rename(_file(ticket), path(ticket) + RELEASED)
 
 
 def sweep(older_than_seconds: float) -> None:
-    """Remove the tickets older than this whose port libvirt has forgotten and whose tap is gone."""
+    """Remove the tickets older than this whose port libvirt has forgotten and whose interface is gone."""
     for ticket in _all("", older_than_seconds):
         old = time.monotonic() - ticket.created > older_than_seconds
         if not old or has_port(ticket.network, ticket.uuid):
             continue
-        if not interfaces.anywhere(ticket):
+        if not ticket.kind.anywhere(ticket):
             remove(ticket)
 
 
@@ -320,8 +329,11 @@ def _unescaped(text: str) -> str:
     return text.encode("latin-1", "backslashreplace").decode("unicode_escape") if "\\" in text else text
 
 
-def _is_announced(ticket: Ticket, now: float) -> bool:
-    return ticket.live and not ticket.released and now - ticket.created < LIVE_GRACE_SECONDS
+def _unlink(file_name: str) -> None:
+    try:
+        os.unlink(file_name)
+    except FileNotFoundError:
+        pass
 
 
 def _note(ticket: Ticket, line: str) -> None:
@@ -338,17 +350,22 @@ def _file(ticket: Ticket) -> str:
 
 def _all(prefix: str, older_than_seconds: float = 0) -> Iterator[Ticket]:
     """Given how a ticket's name begins and how old its file is at least, return the tickets that can be read."""
-    try:
-        names = sorted(os.listdir(DIRECTORY))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for name in names:
-        if not name.startswith(prefix) or ":" not in name or name.endswith(".new"):  # no ticket
+    for entry in sorted(_entries(), key=lambda entry: entry.name):
+        if not entry.name.startswith(prefix):
             continue
         try:
-            if not older_than_seconds or time.time() - os.stat(f"{DIRECTORY}/{name}").st_mtime > older_than_seconds:
-                yield read(f"{DIRECTORY}/{name}")
-        except FileNotFoundError:  # libvirt has taken the port back meanwhile
+            if not older_than_seconds or time.time() - entry.stat().st_mtime > older_than_seconds:
+                yield read(entry.path)
+        except FileNotFoundError:  # libvirt has released the port meanwhile
             continue
         except HookError as error:
-            log.warning(f"passed over: {error}")
+            log.warning(f"ignored: {error}")
+
+
+def _entries() -> list[os.DirEntry[str]]:
+    """Return the directory's entries that are tickets."""
+    try:
+        with os.scandir(DIRECTORY) as entries:
+            return [entry for entry in entries if ":" in entry.name and not entry.name.endswith(".new")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []

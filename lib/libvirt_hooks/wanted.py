@@ -1,71 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""A port's wanted VLANs, decided from the name of its portgroup and what its bridge can do. Pure."""
+"""From the name of a portgroup, or a list in the network's <metadata>, to a port's wanted VLANs. Pure."""
 
 from __future__ import annotations
 
-from xml.dom.minidom import Element
-
 from . import HookError
-from .hookdata import Network, Port
 from .metadata import vlan_lists, vlans_in
-from .sysfs import Bridge
 from .vlans import Vlans, access, checked_vid, every
 
+TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
+if TYPE_CHECKING:
+    from xml.dom.minidom import Element
+
+    from .hookdata import Network, Port
+    from .sysfs import Bridge
+
 EVERY_VID = ("all", "trunk")  # portgroups that need no definition
-DEFAULT_MARK = "(default)"  # behind a portgroup that the NIC does not name
 BRIDGE_PLUGS = ("bridge", "network")  # source: libvirt, src/conf/virnetworkportdef.c, virNetworkPortPlugType
 
 
-def why_left_alone(port: Port, network: Network) -> str:
-    """Given a port and its network, return why the hooks leave the port alone, or "" if they set its VLANs.
-
-    Raises HookError if the network's <metadata> is wrong: then nobody knows whether it gives the portgroup VLANs.
-    """
+def why_not_ours(port: Port) -> str:
+    """Given a port, return why its interface is none that the hooks could give VLANs, "" if it is one."""
     if port.plug not in BRIDGE_PLUGS or not port.bridge:
         return f"its plug is {port.plug or 'none'}, no Linux bridge"
     if port.has_virtualport:
         return "it has a <virtualport>, so its tap is on no Linux bridge"
     if port.has_vlan:
-        return "it has a <vlan>, which libvirt itself sets (since 11.0)"
-    group = portgroup_of(port, network)
-    if not group:
-        return "it has no portgroup"
-    is_plain = _candidates(group, network.portgroups) == [group] and not _vid_suffix(group)
-    if is_plain and group not in _vlan_lists(network):
-        return f"portgroup {group} names no VID"
+        return "it has a <vlan>, which libvirt applies itself (since 11.0)"
     return ""
-
-
-def portgroup_of(port: Port, network: Network) -> str:
-    """Given a port and its network, return the name of the port's portgroup, "" if it has none.
-
-    A NIC that names no portgroup has the network's default one. Source: libvirt, docs/formatnetwork.rst, "Portgroups".
-    """
-    return port.group or network.default_group
-
-
-def waits_for_restart(port: Port, network: Network) -> str:
-    """Given a port whose tap was there before any ticket, and its network, return why to leave it alone, or "".
-
-    A VM that runs without its network's default portgroup keeps its VLANs: an upgrade of the hooks must not move it.
-    """
-    if port.group or not network.default_group:
-        return ""
-    return f"it runs without {shown_group(port, network)}, and gets that at its VM's next start"
-
-
-def shown_group(port: Port, network: Network) -> str:
-    """Given a port and its network, return the port's portgroup for log lines, which say if it is the default one."""
-    return port.group or (f"{network.default_group}{DEFAULT_MARK}" if network.default_group else "")
-
-
-def wanted_vlans(port: Port, network: Network, bridge: Bridge) -> Vlans:
-    """Given a port that is not left alone, its network and its bridge, return the port's wanted VLANs.
-
-    Raises HookError if the bridge cannot give VLANs, or if resolve() does.
-    """
-    check_bridge(bridge)
-    return resolve(port, network, bridge.default_pvid)
 
 
 def check_bridge(bridge: Bridge) -> None:
@@ -79,17 +40,20 @@ def check_bridge(bridge: Bridge) -> None:
         )
 
 
-def resolve(port: Port, network: Network, default_pvid: int) -> Vlans:
-    """Given a port that is not left alone, its network and its bridge's default PVID, return the port's wanted VLANs.
+def resolve(group: str, network: Network, default_pvid: int) -> Vlans | None:
+    """Given the name of a portgroup, the network and its bridge's default PVID, return the wanted VLANs.
 
-    Raises HookError if the network defines no such portgroup, or several, or a portgroup that ends in no valid VID.
+    None: the portgroup names no VID, because it is for something else, a <bandwidth> say.
+    Raises HookError if the network defines no such portgroup, or several, or a portgroup that ends in no valid VID, or
+    if its <metadata> is wrong: then nobody knows whether that gives the portgroup VLANs.
     """
-    group = portgroup_of(port, network)
     found = _candidates(group, network.portgroups)
     lists = _vlan_lists(network)
     if group in lists:
         with_vid = [name for name in found if name != group or _vid_suffix(name)]
         return _listed(lists[group], with_vid, network)
+    if found == [group] and not _vid_suffix(group):
+        return None
     if not found and group in EVERY_VID:
         return every(default_pvid)
     if not found:

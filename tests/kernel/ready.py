@@ -7,7 +7,7 @@ stdout and stderr any more. The detached process is a real one, to be killed lik
 
     /usr/bin/python3 -I ready.py LIB [MODULE.CONSTANT=NUMBER ...]
 
-A constant, for example tickets.LIVE_GRACE_SECONDS, can be made smaller than it is: the code that heeds it is the same.
+A constant, for example lifecycle.LIVE_GRACE_SECONDS, can be made smaller: the code that heeds it is the same.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ class Ready:
     """A process that is ready to be the network hook or the qemu hook, again and again."""
 
     def __init__(self, **constants):
-        """Given constants, for example tickets__LIVE_GRACE_SECONDS=1, be ready, with these instead of the real ones."""
+        """Given constants, for example lifecycle__LIVE_GRACE_SECONDS=1, be ready, with these instead of ours."""
         words = [f"{name.replace('__', '.')}={value}" for name, value in constants.items()]
         self._process = subprocess.Popen(
             ["/usr/bin/python3", "-I", __file__, LIB, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -84,7 +84,7 @@ class Ready:
 
 def _serve(lib, constants):
     sys.path.insert(0, lib)
-    from libvirt_hooks import backup, bridge, join, network, ports, qemu, retries, taps, tickets  # noqa: F401
+    from libvirt_hooks import backup, bridge, join, lifecycle, network, ports, qemu, setter, tickets, waiting  # noqa: F401
     from libvirt_hooks.tool import watch
 
     for word in constants:
@@ -98,10 +98,22 @@ def _serve(lib, constants):
         if program == "watch":
             answer = _detached(lambda: watch.watch(dry_run=False), environment)
         elif program == "follow":
-            answer = _detached(lambda arguments=arguments: taps.wait_and_set_vlans(*arguments), environment)
+            answer = _detached(lambda arguments=arguments: _follow(tickets, waiting, *arguments), environment)
         else:
             answer = _called(mains[program], arguments, xml.encode(), environment)
         print(json.dumps(answer), flush=True)
+
+
+def _may_stop(operation, xml):
+    """Return what the hooks' own files say, as far as these tests need it."""
+    return operation in ("port-created", "start") and (b"<group>" in xml or b"portgroup=" in xml)
+
+
+def _follow(tickets, waiting, bridge, key, live):
+    """Be the detached process for the newest ticket of that key."""
+    ticket = tickets.of(bridge, key)[-1]
+    began = ticket.created + live  # older than the process, and written again: its tap was there before
+    waiting.serve(ticket, tickets.take_guests_lock(ticket.vm_uuid), began)
 
 
 def _detached(work, environment):
@@ -139,7 +151,7 @@ def _called(main, arguments, xml, environment):
         os.environ.clear()
         os.environ.update(environment)
         os.chdir("/")
-        status = main(arguments)
+        status = main(arguments, _may_stop)
         sys.stderr.flush()
         os._exit(status)
     for descriptor in (xml_out, stdout_in, stderr_in):

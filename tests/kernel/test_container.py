@@ -253,7 +253,7 @@ def test_without_a_ticket_the_lxc_hook_decides(bridge, group, replaced, expected
     ("group", "notes", "says"),
     [
         ("typo", (note_network, lambda: note_port(group="typo")), "network br0 defines no portgroup 'typo'"),
-        ("zerotier", (note_port,), "libvirtd has no record of network br0 that tells what portgroup 'zerotier' means"),
+        ("zerotier", (note_port,), "libvirtd has no record of network br0 that says what portgroup 'zerotier' means"),
         (
             "zerotier",
             (note_network,),

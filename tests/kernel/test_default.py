@@ -80,7 +80,7 @@ def test_a_vm_that_has_run_without_it_is_not_moved_by_a_restart_of_the_daemon(br
 
     always(lambda: vlans("vnet0") == DEFAULT, for_seconds=2)
     assert (tickets(), detached()) == ([], [])
-    waits = "left alone: it runs without server-3(default), and gets that at its VM's next start"
+    waits = "left alone: it runs without the network's default portgroup: server-3 will apply when its VM next starts"
     assert logged()[-1] == f"web {MAC} vnet0 server-3(default): {waits}"
     bridge.remove_tap()
     hook("port-deleted", announced_with_default("server-3"))

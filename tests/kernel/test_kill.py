@@ -25,13 +25,15 @@ MIXED = {20: ACCESS, 46: ()}  # one VID in common with LAB, with other flags
 
 
 class Nic:
-    """A NIC of VM web whose port has some VLANs, and is to have others."""
+    """A NIC whose port has some VLANs, and is to have others."""
 
     def __init__(self, number, old, wanted):
         self.old, self.wanted = old, wanted
         self.tap, self.mac = f"vnet{number}", f"52:54:00:00:00:0{number}"
         self.uuid = f"00000000-0000-0000-0000-00000000000{number}"
-        self.xml = networkport(self.uuid, "lab" if wanted == LAB else "zerotier", mac=self.mac)
+        # of a VM of its own: one process serves all NICs of a VM
+        vm_uuid = f"14c6f67e-7f4a-4044-b0ed-33600000000{number}"
+        self.xml = networkport(self.uuid, "lab" if wanted == LAB else "zerotier", vm_uuid=vm_uuid, mac=self.mac)
         self.tap_mac = self.mac.replace("52", "fe", 1)
 
     def checked(self, have):
@@ -56,7 +58,7 @@ DOMAIN = domain([(nic.mac, nic.uuid, nic.tap) for nic in NICS])
 @pytest.fixture
 def ready(bridge):
     """Give the hooks, without what they wait for in live changes."""
-    ready = Ready(tickets__LIVE_GRACE_SECONDS=0, taps__WATCH_SECONDS=0)
+    ready = Ready(lifecycle__LIVE_GRACE_SECONDS=0, waiting__WATCH_SECONDS=0)
     yield ready
     ready.close()
 

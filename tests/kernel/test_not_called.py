@@ -101,7 +101,7 @@ def test_a_network_that_nobody_knows_is_refused_if_a_portgroup_is_named(note):
     done = start()
 
     assert done.returncode == 1
-    assert "the network hook was not called, and libvirtd has no record of network br0 that tells what" in done.stderr
+    assert "the network hook was not called, and libvirtd has no record of network br0 that says what" in done.stderr
     assert "portgroup 'zerotier' means: systemctl restart libvirtd, and try again" in done.stderr
     assert start("").returncode == 0
 
@@ -129,5 +129,7 @@ def test_a_ticket_of_another_vm_with_the_same_address_refuses_the_start(note, br
     done = start()
 
     assert done.returncode == 1
-    assert "vnet0 and vnet5 on br0 have the same address" in done.stderr
+    assert (
+        "vnet5 on br0, which is not this VM's, has that address already: give one of the two another MAC" in done.stderr
+    )
     assert (vlans("vnet0"), vlans("vnet5")) == (DEFAULT, DEFAULT)

@@ -112,7 +112,7 @@ def test_tickets_that_cannot_be_written(bridge):
         TICKETS.unlink()
 
     assert done.returncode == 1
-    assert "cannot lock /run/libvirt-hooks/lock: File exists: look at ls -la /run/libvirt-hooks" in done.stderr
+    assert "cannot lock /run/libvirt-hooks/lock: File exists: check ls -la /run/libvirt-hooks" in done.stderr
 
 
 def test_the_lib_is_not_there(bridge, tmp_path):

@@ -344,7 +344,7 @@ class Libvirt(RuleBasedStateMachine):
 @pytest.fixture
 def ready():
     """Give the hooks, with less to wait for in live changes."""
-    ready = Ready(tickets__LIVE_GRACE_SECONDS=GRACE_SECONDS, taps__WATCH_SECONDS=WATCH_SECONDS)
+    ready = Ready(lifecycle__LIVE_GRACE_SECONDS=GRACE_SECONDS, waiting__WATCH_SECONDS=WATCH_SECONDS)
     yield ready
     ready.close()
 

@@ -18,10 +18,10 @@ ABOUT = f"web {MAC} - zerotier"
 def impatient(tmp_path):
     """Give a copy of the hook that is the same in all but its five minutes: they are four seconds."""
     shutil.copytree(REPOSITORY / "lib", tmp_path / "lib")
-    taps = tmp_path / "lib/libvirt_hooks/taps.py"
-    text, count = re.subn(r"(?m)^WAIT_SECONDS = 300\b", "WAIT_SECONDS = 4", taps.read_text())
+    waiting = tmp_path / "lib/libvirt_hooks/waiting.py"
+    text, count = re.subn(r"(?m)^WAIT_SECONDS = 300\b", "WAIT_SECONDS = 4", waiting.read_text())
     assert count == 1
-    taps.write_text(text)
+    waiting.write_text(text)
     return shutil.copy(REPOSITORY / "hooks/network", tmp_path)
 
 
@@ -30,7 +30,7 @@ def test_a_port_that_never_comes_is_given_up_with_a_line_in_the_log(bridge, impa
     eventually(detached)
     eventually(lambda: not detached())
 
-    assert re.fullmatch(rf"given up after \d+ s: {re.escape(ABOUT)}: its tap has not appeared on br0", logged()[-1])
+    assert re.fullmatch(rf"gave up after \d+ s: {re.escape(ABOUT)}: its tap has not appeared on br0", logged()[-1])
 
 
 def test_commands_that_always_fail_are_given_up_with_the_reason_in_the_log(bridge, impatient, failing):
@@ -42,7 +42,7 @@ def test_commands_that_always_fail_are_given_up_with_the_reason_in_the_log(bridg
     command = "bridge vlan del dev vnet0 vid 1 master"
     reason = f"web {MAC} vnet0 zerotier: {command}: exit 2: RTNETLINK answers: Operation not permitted"
     reason += ": run it in a shell to find out why"
-    assert logged()[-1] == reason
+    assert re.fullmatch(rf"gave up after \d+ s: {re.escape(reason)}", logged()[-1])
     assert logged().count(f"trying again: {reason}") == 1
     assert vlans("vnet0") == {1: ACCESS}
 
@@ -106,7 +106,7 @@ def test_once_the_hooks_are_switched_off_nobody_waits_any_more(bridge):
         bridge.add_tap()
         eventually(lambda: not detached())
 
-        assert logged()[-1] == "fe:54:00:00:00:01 on br0: the hook waits no longer: switched off by libvirt-vlan off"
+        assert logged()[-1] == "web: stopped waiting: switched off with libvirt-vlan off"
         assert vlans("vnet0") == {1: ACCESS}
     finally:
         OFF.unlink()

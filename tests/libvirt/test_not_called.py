@@ -108,7 +108,8 @@ def test_a_vm_that_has_run_without_the_default_portgroup_is_moved_by_its_next_st
     start_libvirtd()
     eventually_settled()
     assert vlans(tap) == DEFAULT
-    says = f"web {MAC} {tap} -: it runs without server-3(default), and gets that at its VM's next start"
+    waits = "it runs without the network's default portgroup: server-3 will apply when its VM next starts"
+    says = f"web {MAC} {tap} -: {waits}"
     assert f"note: {says}" in tool("check")[1]
     assert tool("sync") == (0, [], [])
     virsh("destroy", "web")

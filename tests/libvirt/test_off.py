@@ -56,7 +56,7 @@ def test_a_refused_vm_starts_and_is_put_into_its_vlan_later(vm, network):
     virsh("start", "--paused", "web")
     assert vlans(tap_of("web", MAC)) == DEFAULT
     assert vlans(tap_of("running", MAC2)) == ZEROTIER
-    assert "nothing done: switched off by libvirt-vlan off" in LOG.read_text().splitlines()[-1]
+    assert "nothing done: switched off with libvirt-vlan off" in LOG.read_text().splitlines()[-1]
     assert "the hooks are switched off: libvirt-vlan on switches them on again" in check()
     start_libvirtd()  # which announces all ports again
     assert vlans(tap_of("running", MAC2)) == ZEROTIER

@@ -4,11 +4,11 @@
 from pathlib import Path
 
 import pytest
+from decisions import decided
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libvirt_hooks import HookError, hookdata
-from libvirt_hooks.wanted import why_left_alone
+from libvirt_hooks import HookError, hookdata, taps
 
 DATA = Path(__file__).parents[1] / "data"
 UUID = "7b8f064f-bc9d-4d00-8cd2-51f033dd32d5"
@@ -60,7 +60,8 @@ def test_other_operations_have_no_port(operation):
 
 def left_alone(xml):
     network = hookdata.parse_network(xml)
-    return why_left_alone(network.port, network)
+    network.port.kind = taps
+    return decided(network.port, network).left_alone
 
 
 def test_a_vlan_or_a_virtualport_of_the_port_is_seen():
@@ -205,7 +206,7 @@ def test_what_the_kernel_takes_is_an_interface_name(name):
     ],
 )
 def test_a_tap_has_its_guests_address_but_for_the_first_byte(mac, tap):
-    assert hookdata.tap_address(mac) == tap
+    assert taps.key(mac) == tap
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 """VLAN lists in a network's <metadata>: what they mean, and what is refused."""
 
 import pytest
+from decisions import decided
 
-from libvirt_hooks import HookError
+from libvirt_hooks import HookError, taps
 from libvirt_hooks.hookdata import parse_network
-from libvirt_hooks.wanted import resolve, why_left_alone
 
 NAMESPACE = "urn:libvirt-hooks:portgroups:1"
 ACCESS = "pvid untagged"
@@ -19,8 +19,11 @@ def resolved(metadata, group="lab", portgroups=""):
         f"<uuid>caa15290-e4fa-4d2b-a36b-68e22861b043</uuid><mac address='52:54:00:00:00:02'/><group>{group}</group>"
         "<plug type='bridge' bridge='br0'/></networkport></hookData>".encode()
     )
-    reason = why_left_alone(network.port, network)
-    return reason or resolve(network.port, network, 1)
+    network.port.kind = taps
+    decision = decided(network.port, network)
+    if decision.refused:
+        raise HookError(decision.refused)
+    return decision.left_alone or decision.vlans
 
 
 def block(inside, attributes=""):

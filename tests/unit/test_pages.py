@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The pages for users: what they link to is there, and what they show is what the demo and the tool do."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -83,3 +84,36 @@ def test_every_module_is_in_the_table():
     modules = {file.stem for file in (REPOSITORY / "lib/libvirt_hooks").rglob("*.py")} - {"__init__"}
 
     assert [module for module in sorted(modules) if f"`{module}`" not in HOW_IT_WORKS] == []
+
+
+def imports_of(file):
+    """Given one of our modules, return the modules of ours that it imports, also in a function; not those for types."""
+    tree = ast.parse(file.read_text())
+    for block in [
+        node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]:
+        block.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            found |= {node.module.rpartition(".")[2]} if node.module else {name.name for name in node.names}
+    return found & MODULES
+
+
+MODULES = {file.stem for file in (REPOSITORY / "lib/libvirt_hooks").rglob("*.py")} - {"__init__"}
+
+
+def test_each_module_imports_only_those_below_it_in_the_table():
+    """So there is no circle, and no import that runs upwards."""
+    table = HOW_IT_WORKS[HOW_IT_WORKS.index("| module |") :]
+    order = [name for row in table.splitlines()[2:] for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])]
+    upwards = [
+        f"{file.stem} imports {name}"
+        for file in (REPOSITORY / "lib/libvirt_hooks").rglob("*.py")
+        if file.stem in MODULES
+        for name in imports_of(file)
+        if order.index(name) <= order.index(file.stem)
+    ]
+
+    assert sorted(order) == sorted(MODULES)
+    assert upwards == []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from libvirt_hooks import hookdata, network, statefiles, sysfs, tickets
+from libvirt_hooks import hookdata, network, statefiles, sysfs, taps, tickets
 from libvirt_hooks.tickets import Ticket
 from libvirt_hooks.vlans import access
 
@@ -38,10 +38,15 @@ def host(tmp_path, monkeypatch):
     return tmp_path
 
 
+def may_stop(operation, xml):
+    """Return what hooks/network says about this port."""
+    return b"<group>" in xml
+
+
 def run(monkeypatch, operation, xml):
     """Call the hook's main program, return its exit status."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(xml)))
-    return network.main(["br0", operation, "begin", "-"])
+    return network.main(["br0", operation, "begin", "-"], may_stop)
 
 
 def grant(host, uuid):
@@ -56,9 +61,9 @@ def uuids_on_disk(host):
 def earlier_port(**changes):
     """Write and return the ticket of another port of the same NIC."""
     ticket = Ticket(
-        uuid="00000000-0000-0000-0000-0000000000aa", vm=PORT.vm, vm_uuid=PORT.vm_uuid, container=False, mac=PORT.mac,
-        bridge="br0", network="br0", group="server", vlans=access(3), live=False, created=time.monotonic() - 100,
-        released=False, right=None, veth=None, bridge_index=0,
+        uuid="00000000-0000-0000-0000-0000000000aa", vm=PORT.vm, vm_uuid=PORT.vm_uuid, kind=taps, mac=PORT.mac,
+        bridge="br0", network="br0", group="server", is_default=False, vlans=access(3), live=False,
+        created=time.monotonic() - 100, released=False, right=None, interface=None, bridge_index=0,
     )  # fmt: skip
     ticket.__dict__.update(changes)
     tickets.write(ticket)

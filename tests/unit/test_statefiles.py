@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from libvirt_hooks import statefiles
+from libvirt_hooks import statefiles, veths
 from libvirt_hooks.hookdata import parse_domain_state, parse_port_state
 
 UUID = "caa15290-e4fa-4d2b-a36b-68e22861b043"
@@ -95,7 +95,7 @@ def test_the_newest_note_of_a_port_comes_first(box, stale):
 def test_the_note_of_a_container_is_that_of_its_uuid(box):
     container = parse_domain_state(statefiles.container_note("box", BOX))
 
-    assert (container.name, container.uuid, container.container) == ("box", BOX, True)
+    assert (container.name, container.uuid, container.type) == ("box", BOX, "lxc")
     assert container.pid.isdecimal()
     assert [(nic.mac, bool(nic.port_uuid), bool(nic.tap)) for nic in container.nics] == [
         ("52:54:00:00:00:01", True, True), ("52:54:00:00:00:02", True, True)
@@ -152,6 +152,6 @@ def test_which_was_written_later(box):
 
 
 def test_the_daemon_of_containers_is_the_one_that_there_is(box):
-    assert statefiles.lxc_daemon() == "libvirtd"
+    assert veths.daemon() == "libvirtd"
     (box / "virtlxcd-sock").touch()
-    assert statefiles.lxc_daemon() == "virtlxcd"
+    assert veths.daemon() == "virtlxcd"

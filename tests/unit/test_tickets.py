@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tickets: what is written is read, and which of several counts."""
+"""Tickets: what is written is read."""
 
 import os
 import subprocess
@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from libvirt_hooks import HookError, containers, interfaces, log, statefiles, sysfs, tickets
+from libvirt_hooks import HookError, containers, facts, log, statefiles, sysfs, taps, tickets, veths
 from libvirt_hooks.hookdata import Port
-from libvirt_hooks.tickets import LIVE_GRACE_SECONDS, RELEASED, Ticket
+from libvirt_hooks.tickets import Ticket
 from libvirt_hooks.vlans import access, every
 
 MAC, TAP = "52:54:00:00:00:02", "fe:54:00:00:00:02"
@@ -31,17 +31,18 @@ def ticket(number=1, vid=46, **changes):
         "uuid": f"00000000-0000-0000-0000-{number:012}",
         "vm": "web",
         "vm_uuid": "7b8f064f-bc9d-4d00-8cd2-51f033dd32d5",
-        "container": False,
+        "kind": taps,
         "mac": MAC,
         "bridge": "br0",
         "network": "lan",
         "group": "zerotier",
+        "is_default": False,
         "vlans": access(vid),
         "live": False,
         "created": NOW + number,
         "released": False,
         "right": None,
-        "veth": None,
+        "interface": None,
         "bridge_index": 0,
     }
     return Ticket(**{**fields, **changes})
@@ -60,6 +61,7 @@ def on_disk(bridge="br0", address=TAP):
         {"vlans": None},
         {"live": True},
         {"group": ""},
+        {"group": "server-3", "is_default": True},
         {"vm": "two  words "},
         {"vm": "naïve € -rf"},
         {"vm": "no\u00a0break"},  # libvirt's own files are found by the name
@@ -74,16 +76,6 @@ def test_a_ticket_is_read_as_it_was_written(changes):
     assert tickets.read(tickets.path(one)) == one
     assert os.stat(tickets.DIRECTORY).st_mode & 0o777 == 0o700
     assert os.stat(tickets.path(one)).st_mode & 0o777 == 0o600
-
-
-@pytest.mark.parametrize("live", [False, True])
-def test_a_new_ticket_says_what_libvirt_has_asked_for_and_when(live):
-    names = {"uuid": ticket().uuid, "vm": "web", "vm_uuid": ticket().vm_uuid, "group": "zerotier"}
-    before = time.monotonic()
-    new = tickets.new(Port(container=False, mac=MAC, bridge="br0", plug="bridge", **names), "lan", access(46), live)
-
-    assert before <= new.created <= time.monotonic()
-    assert new == ticket(live=live, created=new.created)
 
 
 @pytest.mark.parametrize(
@@ -206,93 +198,14 @@ def test_a_ticket_that_goes_while_the_directory_is_read_hides_no_other(directori
 def test_a_ticket_that_cannot_be_written_says_so(directories):
     (directories / "tickets").write_text("a file where the directory should be")
 
-    with pytest.raises(HookError, match=r"cannot write .*tickets.*: look at ls -la"):
+    with pytest.raises(HookError, match=r"cannot write .*tickets.*: check ls -la"):
         tickets.write(ticket())
-
-
-ANNOUNCED = {"live": True, "created": NOW - LIVE_GRACE_SECONDS + 1}
-STOOD = {"live": True, "created": NOW - LIVE_GRACE_SECONDS}
-
-
-@pytest.mark.parametrize(
-    ("known", "counts"),
-    [
-        ([], None),
-        ([ticket(1)], 1),  # a start: the tap is yet to come
-        ([ticket(1), ticket(2)], 1),  # the one that libvirt has granted, not its successor
-        ([ticket(1), ticket(2, **ANNOUNCED)], 1),  # update-device, not decided
-        ([ticket(2, **ANNOUNCED)], None),  # a port that had no portgroup until now: not decided either
-        ([ticket(2, **STOOD)], 2),  # decided
-        ([ticket(1, released=True)], 1),  # domif-setlink: the tap lives on without a port
-        ([ticket(1, released=True), ticket(2, **ANNOUNCED)], 1),
-        ([ticket(1, released=True), ticket(2, **STOOD)], 2),
-        ([ticket(1, vlans=None), ticket(2, **ANNOUNCED)], 1),
-        ([ticket(1, live=True, released=True, created=NOW)], 1),  # a released one has stood, however young
-    ],
-)
-def test_of_several_tickets_the_one_that_libvirt_granted_counts(known, counts):
-    found = tickets.counting(known, NOW)
-
-    assert (int(found.uuid[-12:]) if found else None) == counts
-
-
-@pytest.mark.parametrize(
-    ("written", "released", "tap_lives", "left"),
-    [
-        ([ticket(1)], 1, False, []),  # the VM is gone
-        ([ticket(1)], 1, True, [(1, True)]),  # domif-setlink
-        ([ticket(1), ticket(2, live=True, created=1e9)], 2, True, [(1, False)]),  # update-device refused
-        ([ticket(1), ticket(2, live=True, created=1e9)], 1, True, [(2, False)]),  # update-device carried out
-        ([ticket(2, live=True, created=1e9)], 2, True, []),  # refused, and there was none before
-        ([ticket(1, released=True), ticket(2)], 2, True, [(2, True)]),  # setlink after setlink
-        ([ticket(1, released=True), ticket(2)], 2, False, []),  # the VM is gone
-        ([ticket(1, released=True), ticket(2, live=True, created=1e9)], 2, True, [(1, True)]),
-    ],
-)  # fmt: skip
-def test_a_port_that_libvirt_takes_back_leaves_what_still_counts(written, released, tap_lives, left):
-    for one in written:
-        tickets.write(one)
-        if one.released:
-            os.rename(tickets.path(one), tickets.path(one) + RELEASED)
-    tickets.release(tickets.read(tickets.path(ticket(released))), tap_lives)
-
-    assert on_disk() == left
-
-
-def test_the_port_that_libvirt_decided_for_counts_at_once():
-    tickets.write(ticket(1))
-    tickets.write(ticket(2, vid=47, live=True, created=1e9))
-    tickets.release(ticket(1), tap_lives=True)
-
-    assert tickets.counting(tickets.of("br0", TAP), 1e9).vlans == access(47)
 
 
 def test_tickets_of_another_bridge_or_address_are_not_mixed_up():
     tickets.write(ticket(1))
     tickets.write(ticket(2, bridge="br1"))
     tickets.write(ticket(3, mac="52:54:00:00:00:03"))
-
-    assert on_disk() == [(1, False)]
-
-
-def test_a_port_that_libvirt_forgot_gives_way_to_a_younger_one(directories):
-    """virsh net-destroy forgets ports without a word: their files in /run/libvirt go, no port-deleted comes."""
-    ports = directories / "libvirt" / "network" / "lan" / "ports"
-    ports.mkdir(parents=True)
-    for number in (1, 2, 3):
-        tickets.write(ticket(number))
-        (ports / f"{ticket(number).uuid}.xml").touch()
-    assert len(tickets.without_forgotten(tickets.of("br0", TAP))) == 3
-
-    for number in (1, 2):
-        (ports / f"{ticket(number).uuid}.xml").unlink()
-    assert [t.uuid for t in tickets.without_forgotten(tickets.of("br0", TAP))] == [ticket(3).uuid]
-    assert on_disk() == [(3, False)]
-
-
-def test_the_youngest_port_is_not_forgotten_though_libvirt_has_not_noted_it_yet():
-    tickets.write(ticket(1))
-    tickets.without_forgotten(tickets.of("br0", TAP))
 
     assert on_disk() == [(1, False)]
 
@@ -334,21 +247,21 @@ def test_what_else_is_in_the_directory_is_no_word_in_the_log(directories, monkey
 
 def test_a_containers_ticket_goes_by_its_own_mac_address():
     """A VM's tap is known by five bytes of the VM's MAC address; a container's veth has nothing of them."""
-    box = ticket(container=True)
-    tickets.write(ticket())
+    box = ticket(kind=veths)
+    tickets.write(ticket(2))
     tickets.write(box)
-    tickets.mark_right(ticket(2, container=True), "vnet9", 9)  # there is no such ticket
+    tickets.mark_right(ticket(3, kind=veths), "vnet9", 9)  # there is no such ticket
 
     assert tickets.key(box) == f"veth-{MAC}"
-    assert tickets.read(tickets.path(box)) == ticket(container=True)
-    assert tickets.of("br0", TAP) == [ticket()]
-    assert tickets.of("br0", f"veth-{MAC}") == [ticket(container=True)]
+    assert tickets.read(tickets.path(box)) == ticket(kind=veths)
+    assert tickets.of("br0", TAP) == [ticket(2)]
+    assert tickets.of("br0", f"veth-{MAC}") == [ticket(kind=veths)]
     assert tickets.guest(box) == "container web"
     assert tickets.guest(ticket()) == "VM web"
 
 
 def test_a_vm_and_a_container_of_one_mac_address_have_two_locks():
-    keys = [tickets.key(ticket()), tickets.key(ticket(container=True)), f"veth-{TAP}"]
+    keys = [tickets.key(ticket()), tickets.key(ticket(kind=veths)), f"veth-{TAP}"]
     locks = [tickets.take_lock(key) for key in keys]
     command = (
         "import sys; sys.path.insert(0, 'lib'); from libvirt_hooks import tickets; "
@@ -365,13 +278,13 @@ def test_a_vm_and_a_container_of_one_mac_address_have_two_locks():
 
 
 def test_a_vms_ticket_is_rewritten_as_a_containers():
-    one = ticket()
+    tickets.write(ticket())
+    one = ticket(kind=veths)
     tickets.write(one)
-    one.container, one.veth = True, ("vnet0", 4)
-    tickets.write_as_containers(one)
+    tickets.mark_right(one, "vnet0", 4)
 
     assert tickets.of("br0", TAP) == []
-    assert tickets.of("br0", f"veth-{MAC}") == [ticket(container=True, right=("vnet0", 4), veth=("vnet0", 4))]
+    assert tickets.of("br0", f"veth-{MAC}") == [ticket(kind=veths, right=("vnet0", 4), interface=("vnet0", 4))]
 
 
 def test_a_note_of_a_start_is_no_ticket(directories):
@@ -386,13 +299,13 @@ def test_a_note_of_a_start_is_no_ticket(directories):
     note.write_text(f"<uuid>{ticket().vm_uuid}</uuid>")
     os.utime(note, (time.time() + 1, time.time() + 1))  # the kernel's clock for files has ticks of some milliseconds
     assert not containers.is_starting(port)  # it runs since
-    assert interfaces.owner_is_container(port)
+    assert facts.kind_of(port) is veths
     containers.forget_start(ticket().vm_uuid)
     containers.forget_start(ticket().vm_uuid)
     assert not containers.is_starting(port)
     other = Port(vm="web", vm_uuid=ticket().vm_uuid.replace("7", "8"))
     assert not containers.is_starting(other)
-    assert not interfaces.owner_is_container(other)
+    assert facts.kind_of(other) is taps
 
 
 def test_a_note_of_a_start_that_was_cut_short_ends(directories):
@@ -408,5 +321,56 @@ def test_a_note_of_a_start_that_was_cut_short_ends(directories):
 def test_a_note_that_cannot_be_written_says_why(directories):
     (directories / "tickets").touch()
 
-    with pytest.raises(HookError, match=r"cannot write .*starting.*: look at ls -la"):
+    with pytest.raises(HookError, match=r"cannot write .*starting.*: check ls -la"):
         containers.note_start(ticket().vm_uuid)
+
+
+# Locks
+
+
+def test_the_lock_of_a_guest_is_free_once_all_processes_that_have_it_are_gone():
+    vm_uuid = ticket().vm_uuid
+    assert not tickets.guests_lock_is_taken(vm_uuid)
+    lock = tickets.take_guests_lock(vm_uuid)
+    reader, writer = os.pipe()
+    child = os.fork()  # inherits the lock
+    if child == 0:
+        os.close(writer)
+        os.read(reader, 1)
+        os._exit(0)
+    os.close(reader)
+    os.close(lock)
+
+    assert tickets.guests_lock_is_taken(vm_uuid)
+    with pytest.raises(BlockingIOError):
+        tickets.take_guests_lock(vm_uuid)
+    assert not tickets.guests_lock_is_taken(vm_uuid.replace("7", "8"))
+    os.close(writer)
+    os.waitpid(child, 0)
+    assert not tickets.guests_lock_is_taken(vm_uuid)
+    os.close(tickets.take_guests_lock(vm_uuid))
+    os.close(tickets.take_guests_lock(""))  # of a port that nobody owns
+
+
+def test_a_new_ticket_and_one_that_is_written_again_are_noticed():
+    known = set()
+    tickets.write(ticket(1))
+    since = tickets.changed_ns(ticket(1))
+    assert [one.uuid for one in tickets.not_in(known, since)] == [ticket(1).uuid]
+    tickets.mark_right(ticket(1), "vnet0", 4)  # that is no other ticket
+    assert tickets.not_in(known, since) == []
+
+    tickets.write(ticket(2))
+    tickets.write(ticket(1))
+    assert sorted(one.uuid for one in tickets.not_in(known, since)) == [ticket(1).uuid, ticket(2).uuid]
+    tickets.keep_released(ticket(2))
+    assert [one.released for one in tickets.not_in(known, since)] == [True]
+    assert tickets.not_in(set(), time.time_ns() + 10**9) == []
+
+
+def test_a_directory_that_has_just_changed_may_change_again_unnoticed(directories):
+    assert tickets.changed_ns() == 0
+    tickets.write(ticket(1))
+    assert tickets.changed_ns() == 0
+    os.utime(directories / "tickets", (5, 5))
+    assert tickets.changed_ns() == 5 * 10**9

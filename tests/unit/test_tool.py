@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from decisions import decided
 from jsonschema import validate
 
 from libvirt_hooks import VERSION, HookError
@@ -21,7 +22,6 @@ from libvirt_hooks.tool.networks import network_of, planned_port
 from libvirt_hooks.tool.table import in_short, to_json, to_table
 from libvirt_hooks.tool.verdicts import notes, problem, problems, subject, verdict
 from libvirt_hooks.vlans import access, every
-from libvirt_hooks.wanted import why_left_alone
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((REPOSITORY / "docs/libvirt-vlan.schema.json").read_text())
@@ -112,7 +112,7 @@ def test_check_finds_what_the_hooks_cannot_see(nics, bridge, says):
         ([nic()], br0("no bridge br0: create it"), "no-bridge", ""),
         ([nic()], br0(DOES_NOT_FILTER), "bridge-does-not-filter", "ip link set dev br0 type bridge vlan_filtering 1"),
         ([nic()], br0(eth0={}), "uplink-lacks-vlan", "bridge vlan add dev eth0 vid VID master"),
-        ([nic(**{**LEFT_ALONE, "reason": "it runs without g(default), and gets that at its VM's next start"})],
+        ([nic(**LEFT_ALONE, waits=True)],
          br0(eth0=access(46)), "waits-for-restart", ""),
         ([nic(), nic(**LEFT_ALONE, current=access(1), vm="a")], br0(eth0=every(1)), "in-default-vlan",
          "ip link set dev br0 type bridge vlan_default_pvid 0"),
@@ -301,7 +301,7 @@ def test_a_nic_is_read_whole():
     port = {"uuid": "caa15290-e4fa-4d2b-a36b-68e22861b043", "vm": "web", "vm_uuid": UUID, "mac": MAC}
     assert (found.tap, found.network) == ("vnet3", "lan")
     assert port_of(vm, found) == Port(
-        **port, container=False, group="zerotier", plug="bridge", bridge="br0", has_vlan=True, has_virtualport=True
+        **port, kind=None, group="zerotier", plug="bridge", bridge="br0", has_vlan=True, has_virtualport=True
     )
 
 
@@ -367,8 +367,9 @@ def test_a_planned_nic_is_the_port_that_the_hook_will_be_told_about(group, netwo
 
     assert not vm.runs
     assert network_of(port, xml).port is port
-    assert why_left_alone(port, network_of(port, xml)).startswith(reason)
-    assert bool(reason) == bool(why_left_alone(port, network_of(port, xml)))
+    left_alone = decided(port, network_of(port, xml)).left_alone
+    assert left_alone.startswith(reason)
+    assert bool(reason) == bool(left_alone)
 
 
 # source: libvirt, src/network/bridge_driver.c, networkAllocatePort()

@@ -11,7 +11,7 @@ import sys
 import time
 from functools import partial
 
-from .. import VERSION, HookError, hook, log, taps, tickets
+from .. import OFF, VERSION, HookError, hook, log, setter, tickets
 from ..vlans import checked_vid, to_text
 from . import graph, installation, monitoring, repair, textfile, verdicts, vlan_table, watch
 from .inventory import NicState, bridges, planned_nics, planned_nics_of_all, running_nics
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
 
 def _off(_: argparse.Namespace) -> int:
     """Switch the hooks off, then name the VMs that this concerns: the file comes first, whatever libvirt answers."""
-    os.close(os.open(hook.OFF, os.O_WRONLY | os.O_CREAT, 0o600))
+    os.close(os.open(OFF, os.O_WRONLY | os.O_CREAT, 0o600))
     print("the hooks are switched off until libvirt-vlan on, or until the next boot")
     for nic in planned_nics_of_all():
         if nic.wanted is not None or nic.refused:
@@ -90,7 +90,7 @@ def _off(_: argparse.Namespace) -> int:
 
 def _on(_: argparse.Namespace) -> int:
     try:
-        os.unlink(hook.OFF)
+        os.unlink(OFF)
         print("the hooks are switched on")
     except FileNotFoundError:
         print("the hooks were not switched off")
@@ -117,7 +117,7 @@ def _check(options: argparse.Namespace) -> int:
                 nics=nics,
                 findings=found,
                 hooks=installation.installed(),
-                off=os.path.exists(hook.OFF),
+                off=os.path.exists(OFF),
                 watched=installation.watch_runs(),
                 seconds=time.time(),
             )
@@ -163,9 +163,10 @@ def _set_vlans(nic: NicState, dry_run: bool) -> None:
         return
     ticket = nic.ticket
     if ticket is None:  # the VM started before the hooks were installed: from now on it is like any other
-        ticket = tickets.new(nic.port, nic.network, nic.wanted, live=False)
+        assert nic.decided is not None
+        ticket = nic.decided
         tickets.write(ticket)
-    taps.when_unlocked(ticket, lambda: repair.make_right(ticket, nic.tap, repair.print_and_type))
+    setter.when_unlocked(ticket, lambda: repair.make_right(ticket, nic.tap, repair.print_and_type))
 
 
 def _watch(options: argparse.Namespace) -> int:

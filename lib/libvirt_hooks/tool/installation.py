@@ -10,8 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from .. import VERSION, tickets
-from ..hook import OFF
+from .. import OFF, VERSION, tickets
 from .findings import Finding
 
 HOOKS = Path("/etc/libvirt/hooks")

@@ -11,11 +11,12 @@ import time
 from dataclasses import dataclass, replace
 from functools import cache
 
-from .. import HookError, bridge, interfaces, sysfs, tickets
+from .. import HookError, bridge, facts, lifecycle, sysfs, tickets
+from ..decision import Facts, decide
 from ..hookdata import Domain, Nic, Port, parse_domain, parse_identity, port_of
 from ..tickets import Ticket
 from ..vlans import Vlans
-from ..wanted import check_bridge, shown_group, waits_for_restart, wanted_vlans, why_left_alone
+from ..wanted import check_bridge
 from . import virsh
 from .networks import network_of, planned_port
 
@@ -36,6 +37,8 @@ class NicState:
     refused: bool  # the NIC cannot have VLANs
     made_plain: bool  # libvirt has forgotten that the NIC is a port of a network
     ticket: Ticket | None  # the one that applies
+    decided: Ticket | None = None  # the one that the hooks would write, where none applies
+    waits: bool = False  # left alone until the guest starts again
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,9 @@ def bridges(nics: list[NicState]) -> list[BridgeState]:
 def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
     """Given a running VM, one of its NICs and what has been read for all of them, return the NIC's state."""
     port, network = port_of(domain, nic), nic.network
+    port.kind = facts.kind_of_domain(domain)
     known = seen.tickets.get((port.bridge, tickets.key(port)), [])
-    ticket = tickets.counting([one for one in known if one.vm_uuid == domain.uuid], time.monotonic())
+    ticket = lifecycle.applies([one for one in known if one.vm_uuid == domain.uuid], time.monotonic())
     if ticket and ticket.released and ticket.right != (nic.tap, sysfs.ifindex(nic.tap)):
         ticket = None  # an earlier tap's: libvirt calls no hook when a VM ends without a port
     defined = seen.defined.get(domain.uuid, [])
@@ -124,7 +128,7 @@ def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
     if made_plain and ticket:  # nothing else knows the network any more
         network = ticket.network
     if ticket and ticket.vlans is not None:  # the ticket says, too, if the portgroup is the network's default one
-        port.group = ticket.group
+        port.group = tickets.shown_group(ticket.group, ticket.is_default)
     on_bridge = port.bridge and sysfs.master(nic.tap) == port.bridge
     state = NicState(
         port=port,
@@ -137,40 +141,49 @@ def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
         made_plain=made_plain,
         ticket=ticket,
     )
-    return state if made_plain or state.wanted is not None else _decided(state, known, runs=True)
+    return state if made_plain or state.wanted is not None else _decided(state, known, nic.tap)
 
 
 def _planned(domain: Domain, nic: Nic) -> NicState:
     """Given a VM and one of its NICs, return the NIC's state as it would be at the VM's next start."""
     xml = _network(nic.network) if nic.network else b""
     port = planned_port(domain, nic, xml) if xml else port_of(domain, nic)
-    tap = "" if port.container else interfaces.of_port(port)  # a container's next start has another
-    state = NicState(port, nic.network, tap, None, None, "", refused=False, made_plain=False, ticket=None)
-    return _decided(state, tickets.of(port.bridge, tickets.key(port)) if port.bridge else [], runs=False)
+    port.kind = facts.kind_of_domain(domain)
+    state = NicState(port, nic.network, "", None, None, "", refused=False, made_plain=False, ticket=None)
+    others = tickets.of(port.bridge, tickets.key(port)) if port.bridge else []
+    return _decided(state, [one for one in others if one.vm_uuid != domain.uuid], "")
 
 
-def _decided(nic: NicState, known: list[Ticket], runs: bool) -> NicState:
-    """Given a NIC, the tickets of its tap's address and whether its VM runs, return it with the hooks' decision."""
+def _decided(nic: NicState, known: list[Ticket], interface: str) -> NicState:
+    """Given a NIC without a ticket that gives it VLANs, the tickets of its key, and its interface or "" for its next
+    start, return the NIC with the hooks' decision.
+    """
     if not nic.network:
         return replace(nic, reason=NO_NETWORK)
+    port = nic.port
+    assert port.kind is not None
     try:
         xml = _network(nic.network)
         if not xml:
             raise HookError(f"there is no network {nic.network}: define it, or correct the VM with virsh edit")
-        network = network_of(nic.port, xml)
-        reason = why_left_alone(nic.port, network)
-        if nic.ticket:  # the ticket says so, whatever the network has become since
-            return replace(nic, reason=reason or "a live change has left it without wanted VLANs")
-        if not reason and runs:
-            reason = waits_for_restart(nic.port, network)
-        if reason:
-            return replace(nic, reason=reason)
-        wanted = wanted_vlans(nic.port, network, sysfs.bridge(nic.port.bridge))
-        tickets.check_address(nic.port, nic.tap, known)
-        nic.port.group = shown_group(nic.port, network)
-        return replace(nic, wanted=wanted)
+        network = network_of(port, xml)
+        own, stranger = port.kind.announced(port) if port.bridge and not interface else (interface, "")
+        found = Facts(
+            now=time.monotonic(), bridge=sysfs.bridge(port.bridge), interface=interface,
+            strangers=[stranger] if stranger else [], known=[facts.known(one) for one in known], uncalled="",
+        )  # fmt: skip
     except HookError as error:
         return replace(nic, reason=str(error), refused=True)
+    decision = decide(port, network, found)
+    tap = nic.tap or own
+    if nic.ticket:  # the ticket says so, whatever the network has become since
+        return replace(nic, tap=tap, reason=decision.left_alone or "a live change has left it without wanted VLANs")
+    if decision.vlans is None or decision.ticket is None:
+        reason, refused = decision.left_alone or decision.refused, bool(decision.refused)
+        return replace(nic, tap=tap, reason=reason, refused=refused, waits=decision.waits)
+    port.group = tickets.shown_group(decision.group, decision.is_default)
+    decision.ticket.live = False  # it has started already
+    return replace(nic, tap=tap, wanted=decision.vlans, decided=decision.ticket)
 
 
 def _is_plain(nic: Nic) -> bool:

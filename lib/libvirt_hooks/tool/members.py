@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
+from ..tickets import DEFAULT_MARK
 from ..vlans import VID_MAX, Vlans
-from ..wanted import DEFAULT_MARK
 from .inventory import BridgeState, NicState
 from .verdicts import LEFT_ALONE, REFUSED, RIGHT
 

@@ -8,6 +8,7 @@ a hook is given.
 from __future__ import annotations
 
 from ..elements import attribute, child, children, parse
+from ..facts import kind_of_domain
 from ..hookdata import Domain, Network, Nic, Port, checked_interface, parse_network, port_of
 
 # forward modes whose bridge is libvirt's own. source: libvirt, docs/formatnetwork.rst, "Connectivity"
@@ -27,6 +28,7 @@ def planned_port(domain: Domain, nic: Nic, network_xml: bytes) -> Port:
     key, value = ("name", nic.group) if nic.group else ("default", "yes")
     places = [root, *(group for group in children(root, "portgroup") if group.getAttribute(key) == value)]
     port = port_of(domain, nic)
+    port.kind = kind_of_domain(domain)
     port.plug = with_bridge if bridge else without_bridge
     port.bridge = checked_interface(bridge) if bridge else ""
     port.has_vlan = nic.has_vlan or any(child(place, "vlan") for place in places)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from .. import interfaces, sysfs, tickets
+from .. import facts, lifecycle, sysfs, tickets
 from ..tickets import Ticket
 
 SEARCH_SECONDS = 1  # between two searches for taps that are not there yet
@@ -124,9 +124,9 @@ def tap_of(ticket: Ticket) -> str:
     if ticket.right:
         name, index = ticket.right
         return name if sysfs.ifindex(name) == index else ""
-    if ticket.released or not tickets.is_granted(ticket):
+    if ticket.released or not lifecycle.is_granted(facts.known(ticket), time.monotonic()):
         return ""
-    return interfaces.on_bridge(ticket) or interfaces.anywhere(ticket)
+    return ticket.kind.on_bridge(ticket) or ticket.kind.anywhere(ticket)
 
 
 def _state(bridge: str) -> tuple[int, bool]:

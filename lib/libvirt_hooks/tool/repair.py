@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 
 from .. import HookError, bridge, sysfs, tickets
-from ..taps import TypeCommands, set_vlans
+from ..setter import TypeCommands, set_vlans
 from ..tickets import Ticket
 from ..vlans import Vlans, changes, of_new_bridge_port
 from ..wanted import check_bridge

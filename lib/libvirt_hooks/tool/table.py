@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 from ..log import one_line
+from ..tickets import DEFAULT_MARK
 from ..vlans import Vlans, ranges
-from ..wanted import DEFAULT_MARK
 from .inventory import NicState
 from .verdicts import LEFT_ALONE, RIGHT, verdict
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from .. import log
 from ..vlans import VID_MAX, Vlans, to_text
-from ..wanted import DEFAULT_MARK
 from .findings import Finding, Note, Problem
 from .inventory import MADE_PLAIN, BridgeState, NicState
 
@@ -58,11 +57,7 @@ def problem(nic: NicState) -> Finding | None:
 
 def notes(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
     """Given the NICs of all running VMs and their bridges, return what may be meant."""
-    found = [
-        _of_nic(nic, "waits-for-restart", nic.reason)
-        for nic in nics
-        if nic.wanted is None and DEFAULT_MARK in nic.reason
-    ]
+    found = [_of_nic(nic, "waits-for-restart", nic.reason) for nic in nics if nic.waits]
     for bridge in bridges:
         here = [nic for nic in nics if nic.port.bridge == bridge.name]
         if not any(nic.wanted is not None for nic in here):

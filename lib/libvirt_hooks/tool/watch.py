@@ -14,7 +14,7 @@ import shlex
 import signal
 import time
 
-from .. import HookError, bridge, hook, log, sysfs, taps, tickets
+from .. import OFF, HookError, bridge, lifecycle, log, setter, sysfs, tickets, waiting
 from ..tickets import Ticket
 from ..vlans import Vlans, from_bridge, to_text
 from ..wanted import check_bridge
@@ -110,7 +110,7 @@ class _Watch:
 
     def look_at_what_is_due(self, now: float) -> None:
         """Look at one NIC at most, so that the watch can be ended before the next."""
-        if os.path.exists(hook.OFF) != self.off:
+        if os.path.exists(OFF) != self.off:
             self.off = not self.off
             self.all_due = now
             self.say(f"the hooks are switched {'off: nothing is repaired until libvirt-vlan on' if self.off else 'on'}")
@@ -140,7 +140,7 @@ class _Watch:
             return
         self.trouble = ""
         for nic, its_tickets in known.items():
-            ticket = tickets.counting(its_tickets, time.monotonic())
+            ticket = lifecycle.applies(its_tickets, time.monotonic())
             if ticket is None:
                 continue
             memory = self.memory(nic)
@@ -169,9 +169,9 @@ class _Watch:
             return
         subject = ""
         try:
-            with taps.lock(nic_key):
+            with setter.lock(nic_key):
                 known = tickets.by_nic(nic_key).get(nic, [])
-                ticket = tickets.counting(known if self.dry_run else _without_forgotten(known), now)
+                ticket = lifecycle.applies(known if self.dry_run else _without_forgotten(known), now)
                 tap = tap_of(ticket) if ticket else ""
                 if ticket is None or not tap:
                     self.places.remove(nic)
@@ -281,8 +281,8 @@ def _take_lock() -> int:
 
 def _without_forgotten(known: list[Ticket]) -> list[Ticket]:
     """Given the tickets of a tap, whose lock is held, return them as a hook's own process does, once it has watched."""
-    watched = all(time.monotonic() - ticket.created > taps.WATCH_SECONDS for ticket in known)
-    return tickets.without_forgotten(known) if watched else known
+    watched = all(time.monotonic() - ticket.created > waiting.WATCH_SECONDS for ticket in known)
+    return waiting.remove_forgotten(known) if watched else known
 
 
 def _check_bridge_was_replaced(ticket: Ticket, tap: str) -> None:

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+"""What becomes of a port: left alone, refused, or given these VLANs. Pure: facts.py has read all that is needed.
+
+The network hook, the qemu and lxc hooks where the network hook was not called, and the tool's show, check, sync and
+plan all ask decide().
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from . import HookError, lifecycle, tickets
+from .wanted import check_bridge, resolve, why_not_ours
+
+TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
+if TYPE_CHECKING:
+    from .hookdata import Domain, Network, Nic, Port
+    from .lifecycle import Known
+    from .sysfs import Bridge
+    from .tickets import Ticket
+    from .vlans import Vlans
+
+
+class Facts(SimpleNamespace):
+    """What was read for the decision about one port, at one time."""
+
+    now: float  # seconds, time.monotonic()
+    bridge: Bridge
+    interface: str  # the NIC's interface on the host, "" if the guest does not run with it yet
+    strangers: list[str]  # interfaces of others that could be taken for the NIC's
+    known: list[Known]  # the tickets of the NIC's key on the bridge, the oldest first
+    uncalled: str  # what to say if libvirt has not called the hook that should have come before, else ""
+
+
+class Decision(SimpleNamespace):
+    """What becomes of a port."""
+
+    vlans: Vlans | None  # its wanted VLANs, None if it is left alone or refused
+    left_alone: str  # why it is left alone, "" if it is not
+    refused: str  # why it cannot have its wanted VLANs, "" if it can
+    waits: bool  # it is left alone until the guest starts again
+    group: str  # the portgroup whose VLANs these are, "" if there is none
+    is_default: bool  # that is the network's default portgroup: the NIC names none
+    ticket: Ticket | None  # to be written
+    gone: list[Ticket]  # to be removed
+
+
+def decide(port: Port, network: Network, facts: Facts) -> Decision:
+    """Given a port, its network and what is known about it, return what becomes of it."""
+    group = port.group or network.default_group  # source: libvirt, docs/formatnetwork.rst, "Portgroups"
+    decision = Decision(
+        vlans=None, left_alone="", refused="", waits=False, group=group, is_default=bool(group) and not port.group,
+        ticket=None, gone=[],
+    )  # fmt: skip
+    if not facts.interface and not facts.strangers:
+        decision.gone = lifecycle.gone(facts.known, port.uuid, port.vm_uuid, facts.now)
+    known = [one for one in facts.known if one.ticket not in decision.gone]
+    own = [one for one in known if one.ticket.vm_uuid == port.vm_uuid]
+    try:
+        decision.left_alone = _why_left_alone(port, facts, own, decision)
+        if not decision.left_alone:
+            decision.vlans = resolve(group, network, facts.bridge.default_pvid)
+            if decision.vlans is None:
+                decision.left_alone = f"portgroup {group} names no VID"
+            else:
+                _check(port, facts, known, own)
+    except HookError as error:
+        decision.vlans, decision.refused = None, str(error)
+        return decision
+    if decision.vlans is not None or (facts.interface and own and not _has_ended(port, own)):
+        decision.ticket = _ticket(port, network, facts, decision, known)
+    return decision
+
+
+def name_clash(port: Port, stranger: str) -> str:
+    """Given a port and another guest's interface that can be taken for its own, return the sentence about it."""
+    return f"{stranger} on {port.bridge}, which is not this VM's, has that address already: {OTHER_ADDRESS}"
+
+
+def why_not_beside(domain: Domain, nic: Nic, known: list[Known], interface: tuple[str, int], now: float) -> str:
+    """Given a guest that is about to run, a NIC of it that is left alone, what is known of the tickets of the NIC's
+    key, the NIC's interface and time.monotonic(), return why the guest must not run, or "".
+
+    A process that waits for another guest's interface knows that by its address alone.
+    """
+    for one in known:
+        other = one.ticket
+        waits = not other.right and other.vm_uuid != domain.uuid and lifecycle.is_granted(one, now)
+        if other.vlans is not None and (waits or other.right == interface):
+            return f"{tickets.guest(other)} has that address on {nic.bridge} already: {OTHER_ADDRESS}"
+    return ""
+
+
+def why_not_both(port: Port, others: list[Port]) -> str:
+    """Given a port and those of the same guest's other NICs, return why the guest must not run with both, or "".
+
+    Only the key tells two NICs apart, for example two taps of one address.
+    """
+    for other in others:
+        if other.bridge == port.bridge and tickets.key(other) == tickets.key(port):
+            return f"NIC {other.mac} has the same last five bytes on the same bridge: {OTHER_NIC}"
+    return ""
+
+
+OTHER_ADDRESS = "give one of the two another MAC address"
+OTHER_NIC = "give one of the two NICs another MAC address"
+
+
+def _why_left_alone(port: Port, facts: Facts, own: list[Known], decision: Decision) -> str:
+    """Given a port, what is known, what is known of its guest's tickets and the decision so far, return why the port is
+    left alone whatever its portgroup says, or "".
+
+    A guest that runs without its network's default portgroup keeps its VLANs: an upgrade of the hooks must not move it.
+    """
+    reason = why_not_ours(port)
+    if reason:
+        return reason
+    if not decision.group:
+        return "it has no portgroup"
+    if _has_ended(port, own):
+        return f"its {own[0].ticket.kind.INTERFACE} is gone: libvirt has kept the port of a guest that has ended"
+    if facts.interface and not own and decision.is_default:
+        decision.waits = True
+        return f"it runs without the network's default portgroup: {decision.group} will apply when its VM next starts"
+    return ""
+
+
+def _check(port: Port, facts: Facts, known: list[Known], own: list[Known]) -> None:
+    """Given a port that is to have VLANs, what is known, and what is known of the tickets that stay and of its guest's
+    among them, raise HookError if the port cannot have the VLANs.
+
+    An interface is found by its address: if two had the same, one would get the other's VLANs.
+    """
+    check_bridge(facts.bridge)
+    assert port.kind is not None
+    if facts.uncalled:
+        raise HookError(facts.uncalled)
+    others = [one for one in own if one.ticket.uuid != port.uuid and one.lives]
+    if others and not facts.interface and not port.kind.CHANGES_LIVE:  # libvirt allows two (seen on 9.0)
+        raise HookError(f"the {port.kind.GUEST} has a NIC with that address already: {OTHER_ADDRESS}")
+    if facts.strangers:
+        raise HookError(name_clash(port, facts.strangers[0]))
+    for one in known:
+        if one.ticket.vm_uuid != port.vm_uuid and lifecycle.is_granted(one, facts.now):
+            raise HookError(f"{tickets.guest(one.ticket)} has that address on {port.bridge} already: {OTHER_ADDRESS}")
+
+
+def _has_ended(port: Port, own: list[Known]) -> bool:
+    """Given a port and what is known of its guest's tickets, return whether the port's interface was there and is gone.
+
+    libvirt then announces what it has a record of: the guest ended while its network daemon was away.
+    """
+    return any(one.ticket.uuid == port.uuid and one.ticket.right and not one.lives for one in own)
+
+
+def _ticket(port: Port, network: Network, facts: Facts, decision: Decision, known: list[Known]) -> Ticket:
+    """Given a port, its network, what is known, the decision and what is known of the tickets that stay, return the
+    port's ticket: that of an earlier announcement, if libvirt's daemon was restarted, with the VLANs of now.
+    """
+    ticket = tickets.Ticket(
+        uuid=port.uuid, vm=port.vm, vm_uuid=port.vm_uuid, kind=port.kind, mac=port.mac, bridge=port.bridge,
+        network=network.name, group=decision.group, is_default=decision.is_default, vlans=decision.vlans,
+        live=bool(facts.interface), created=facts.now, released=False, right=None, interface=None, bridge_index=0,
+    )  # fmt: skip
+    for one in known:
+        if one.ticket.uuid == port.uuid:
+            ticket.created, ticket.live = one.ticket.created, one.ticket.live
+            ticket.right, ticket.bridge_index = one.ticket.right, one.ticket.bridge_index
+    return ticket

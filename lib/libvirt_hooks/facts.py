@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""Looking at everything that a decision about a port needs, once: /sys, libvirt's records and the tickets.
+
+libvirtd waits, so nothing is read that the decision can do without. Changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+from . import HookError, containers, lifecycle, log, statefiles, sysfs, taps, tickets, veths
+from .decision import Facts
+from .hookdata import parse_network_state
+from .lifecycle import Known
+from .wanted import why_not_ours
+
+TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
+if TYPE_CHECKING:
+    from .hookdata import Domain, Network, Nic, Port
+    from .interfaces import Kind
+    from .tickets import Ticket
+
+
+class Start(SimpleNamespace):
+    """What was read about one NIC of a guest that is about to run."""
+
+    nic: Nic
+    port: Port | None  # None: it is no port of a network
+    ticket: Ticket | None  # None: it is left alone, or the network hook was not called
+    network: Network | None  # only where there is no ticket; None: libvirt has no record of it
+    facts: Facts | None  # only where there is a network
+    error: HookError | None  # what could not be read
+
+
+def kind_of(port: Port) -> Kind:
+    """Given a port that libvirt announces, return the kind of its interface: libvirt does not tell the network hook."""
+    kind: Kind = taps
+    if containers.is_starting(port) or statefiles.container_note(port.vm, port.vm_uuid):
+        kind = veths
+    return kind
+
+
+def kind_now(ticket: Ticket) -> Kind:
+    """Given the ticket of an interface that has not come, return its kind as libvirt's records are by now."""
+    kind: Kind = ticket.kind
+    if statefiles.container_note(ticket.vm, ticket.vm_uuid):
+        kind = veths
+    return kind
+
+
+def kind_of_domain(domain: Domain) -> Kind:
+    """Given a domain, return the kind of its NICs' interfaces."""
+    kind: Kind = taps
+    if domain.type == "lxc":
+        kind = veths
+    return kind
+
+
+def of_announced(port: Port) -> Facts:
+    """Given a port that libvirt announces, return what is known about it. The caller holds the NIC's lock."""
+    assert port.kind is not None
+    own, stranger = ("", "") if containers.is_starting(port) else port.kind.announced(port)
+    uncalled = ""
+    if port.kind is taps and statefiles.is_defined_container(port.vm, port.vm_uuid):
+        daemon = veths.daemon()
+        uncalled = f"the {veths.HOOK} hook was not called: install it, systemctl restart {daemon}, and try again"
+    return Facts(
+        now=time.monotonic(), bridge=sysfs.bridge(port.bridge), interface=own, strangers=[stranger] if stranger else [],
+        known=[known(ticket) for ticket in tickets.of(port.bridge, tickets.key(port))], uncalled=uncalled,
+    )  # fmt: skip
+
+
+def of_start(domain: Domain) -> list[Start]:
+    """Given a guest that is about to run, return what is known about each of its NICs."""
+    return [_of_nic(domain, nic, kind_of_domain(domain)) for nic in domain.nics]
+
+
+def known(ticket: Ticket) -> Known:
+    """Given a ticket, return what is known about its port and its interface."""
+    return Known(ticket=ticket, noted=statefiles.has_port(ticket.network, ticket.uuid), lives=ticket.kind.lives(ticket))
+
+
+def without_forgotten(its_tickets: list[Ticket]) -> list[Ticket]:
+    """Given the tickets of one interface, oldest first, return them without those whose ports libvirt has forgotten."""
+    forgotten = lifecycle.forgotten([known(ticket) for ticket in its_tickets]) if len(its_tickets) > 1 else []
+    return [ticket for ticket in its_tickets if ticket not in forgotten]
+
+
+def _of_nic(domain: Domain, nic: Nic, kind: Kind) -> Start:
+    start = Start(nic=nic, port=None, ticket=None, network=None, facts=None, error=None)
+    try:
+        start.port = _port(domain, nic, kind)
+        if start.port:
+            start.port.kind = kind
+            start.ticket = tickets.of_port(start.port)
+            if start.ticket is None:
+                start.network = _network(nic, start.port)
+        if start.port and start.network:
+            start.facts = Facts(
+                now=time.monotonic(), bridge=sysfs.bridge(start.port.bridge), interface="",
+                strangers=kind.strangers(nic, start.port.bridge),
+                known=[known(ticket) for ticket in tickets.of(start.port.bridge, tickets.key(start.port))], uncalled="",
+            )  # fmt: skip
+    except HookError as error:
+        start.error = error
+    return start
+
+
+def _port(domain: Domain, nic: Nic, kind: Kind) -> Port | None:
+    """Given a guest, a NIC of it and its kind, return the NIC's port, None if it has none, or none that matters."""
+    try:
+        return kind.port_at_start(domain, nic)
+    except HookError as error:
+        if nic.group or b"default='yes'" in statefiles.network_state(nic.network):
+            raise
+        log.warning(f"{log.nic(domain.name, nic.mac, '', '')}: left alone, because it has no portgroup: {error}")
+        return None
+
+
+def _network(nic: Nic, port: Port) -> Network | None:
+    """Given a NIC and its port without a ticket, return the network as libvirt has a record of it, None if it matters
+    not, because nothing names a portgroup.
+
+    Raises HookError if the record is missing, and the NIC names a portgroup.
+    """
+    xml = statefiles.network_state(nic.network)
+    if why_not_ours(port) or not (port.group or b"default='yes'" in xml):
+        return None
+    if not xml:
+        raise HookError(
+            f"the network hook was not called, and libvirtd has no record of network {nic.network} that says what "
+            f"portgroup '{port.group}' means: systemctl restart {statefiles.network_daemon()}, and try again"
+        )
+    return parse_network_state(xml, port)

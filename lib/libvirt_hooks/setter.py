@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""Giving an interface the wanted VLANs of its ticket: for the detached process, the hooks' `start`, sync and watch.
+
+Everything is imported here, before any waiting: an upgrade of the hooks meanwhile must not mix two versions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from . import HookError, bridge, retries, sysfs, tickets
+from .tickets import Ticket
+from .vlans import Vlans, changes, from_bridge, to_text
+
+# a function that is called like bridge.type_commands() and returns the same
+TypeCommands = Callable[[list[list[str]], str], list[object]]
+
+LOCK_WAIT_SECONDS = 90  # another process holds the lock for three batches at most, each of bridge.TIMEOUT_SECONDS
+
+
+def when_unlocked(ticket: Ticket, attempt: Callable[[], None]) -> None:
+    """Call attempt() with the lock of the ticket's NIC held, until it raises no HookError, three times at most.
+
+    Raises HookError if all three attempts fail, or if libvirt takes the port back meanwhile.
+    """
+
+    def hold_the_lock() -> None:
+        with lock(tickets.key(ticket)):
+            if not tickets.is_there(ticket):
+                raise HookError("libvirt has since released the port: try again")
+            retries.three_times(attempt)
+
+    retries.until_unlocked(hold_the_lock, LOCK_WAIT_SECONDS)
+
+
+def set_vlans(
+    ticket: Ticket, name: str, current: Vlans | None, type_commands: TypeCommands = bridge.type_commands
+) -> None:
+    """Type the commands that lead from an interface's current VLANs to the ticket's, read back, and note that.
+
+    The current VLANs are read first if they are None. Raises HookError if the interface is not on its bridge, or has
+    other VLANs in the end.
+    """
+    assert ticket.vlans is not None
+    subject = tickets.subject(ticket, name)
+    inode, index = sysfs.bridge_port_inode(name, ticket.bridge), sysfs.ifindex(name)
+    ticket.kind.check(ticket, name)
+    ticket.interface = (name, index)
+
+    def type_and_read(commands: list[list[str]]) -> Vlans:
+        link, vlans = type_commands([bridge.link_show(name), *commands, bridge.vlan_show(name)], subject)
+        _check_on_bridge(link, name, ticket.bridge)
+        _check_same(ticket, name, inode)
+        return from_bridge(vlans)
+
+    is_new = current is not None  # then it has the VLANs that the kernel gives to each new bridge port
+    if current is None:
+        current = type_and_read([])
+    commands = changes(name, current, ticket.vlans)
+    if commands or is_new:
+        _check_same(ticket, name, inode)
+        current = type_and_read(commands)
+    if current != ticket.vlans:
+        raise HookError(f"{has_instead(current, ticket.vlans)}: find out what else sets the VLANs of {name}")
+    tickets.mark_right(ticket, name, index)
+
+
+def has_instead(current: Vlans, wanted: Vlans) -> str:
+    """Given an interface's current and wanted VLANs, which differ, return the words about that."""
+    return f"has {to_text(current)} instead of {to_text(wanted)}"
+
+
+@contextmanager
+def lock(nic_key: str) -> Iterator[None]:
+    """Hold the lock of a NIC's key. Raises BlockingIOError or HookError as tickets.take_lock() does."""
+    descriptor = tickets.take_lock(nic_key)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _check_on_bridge(link: object, name: str, bridge_name: str) -> None:
+    """Given what `bridge -j link show dev NAME` has answered, raise HookError unless it is on this bridge."""
+    masters = [entry.get("master") for entry in link if isinstance(entry, dict)] if isinstance(link, list) else []
+    if masters != [bridge_name]:
+        raise HookError(f"{name} is not on {bridge_name}: try again")
+
+
+def _check_same(ticket: Ticket, name: str, inode: int) -> None:
+    """Raise HookError if this interface has left its bridge since the bridge port had this inode, or is another NIC's.
+
+    Commands know an interface by its name, and a name can come back as another guest's. An interface that was off the
+    bridge for a moment has other VLANs than were read.
+    """
+    if not inode or sysfs.bridge_port_inode(name, ticket.bridge) != inode:
+        raise HookError(f"{name} has left {ticket.bridge}: try again")
+    ticket.kind.check(ticket, name)
