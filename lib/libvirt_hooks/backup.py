@@ -10,7 +10,7 @@ import os
 import time
 
 from . import HookError, log
-from .detach import run_within
+from .detach import run_detached, run_within
 from .hookdata import Identity, changed_elements, parse_identity
 
 DIRECTORY = "/var/backups/libvirt"
@@ -19,17 +19,45 @@ DIRECTORY = "/var/backups/libvirt"
 CONFIGURATION = {"qemu": "/etc/libvirt/qemu", "network": "/etc/libvirt/qemu/networks"}
 DEFINE = {"qemu": "virsh define", "network": "virsh net-define"}
 DUMP = {"qemu": "virsh dumpxml --inactive --security-info", "network": "virsh net-dumpxml --inactive"}
-SAVE_SECONDS = 2  # a local disk takes milliseconds; a file system that hangs must not stop a VM
+SAVE_SECONDS = 30  # a local disk takes milliseconds; a process that waits for a file system that hangs is killed
 # a year of a VM that is changed every week; a definition has some 8 KiB
 KEEP = 50
 # A file name has 255 bytes at most (linux/limits.h, NAME_MAX); a dot and a uuid of 36 bytes come behind this.
 NAME_MAX_BYTES = 200
 
 
-def save_in_time(kind: str, xml: bytes) -> None:
-    """Save a definition as save_definition() does, but hold up its start for no longer than SAVE_SECONDS."""
-    if not run_within(SAVE_SECONDS, lambda: save_definition(kind, xml)):
-        log.error(f"not backed up: {DIRECTORY} did not answer within {SAVE_SECONDS} s: does its disk hang?")
+def save_detached(kind: str, xml: bytes) -> None:
+    """Save a definition as save_definition() does, in a process of its own: libvirtd does not wait for the disk."""
+    run_detached(lambda: _save_in_time(kind, xml))
+
+
+def _save_in_time(kind: str, xml: bytes) -> None:
+    """Save a definition; after SAVE_SECONDS, log that the disk does not answer, and have the process killed that waits.
+
+    The kernel kills a process that waits for a file system only once that answers. So such a process keeps its lock:
+    two saves of one definition never mix, and a disk that hangs has one process wait for each definition.
+    """
+    from . import locks  # not while libvirtd waits
+
+    try:
+        given = parse_identity(xml)
+        end = time.monotonic() + SAVE_SECONDS
+        while True:
+            try:
+                lock = locks.take_definitions(given.uuid)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise HookError(f"an earlier save has not ended: is the disk of {DIRECTORY} hanging?") from None
+                time.sleep(0.1)
+    except HookError as error:
+        log.error(f"not backed up: {error}")
+        return
+    if not run_within(end - time.monotonic(), lambda: save_definition(kind, xml)):
+        log.error(
+            f"{given.name}: not backed up: no answer within {SAVE_SECONDS} s: is the disk of {DIRECTORY} hanging?"
+        )
+    os.close(lock)
 
 
 def save_definition(kind: str, xml: bytes) -> None:
@@ -48,13 +76,13 @@ def save_definition(kind: str, xml: bytes) -> None:
     except OSError as error:
         log.error(f"{name}: not backed up: {error.filename or DIRECTORY}: {error.strerror}")
     except Exception as error:  # our own mistake must not stop the VM
-        log.error(f"{name}: not backed up: unexpected, please report it: {log.described(error)}")
+        log.error(f"{name}: not backed up: internal error, please report it: {log.described(error)}")
 
 
-def save_network(hook_data: bytes) -> None:
-    """Given the stdin of the network hook, save the network's definition if that has changed."""
+def network_in(hook_data: bytes) -> bytes:
+    """Given the stdin of the network hook, return the XML of the network."""
     start, end = hook_data.find(b"<network"), hook_data.rfind(b"</network>")
-    save_in_time("network", hook_data[start:end] + b"</network>\n")
+    return hook_data[start:end] + b"</network>\n"
 
 
 def save(kind: str, of: Identity, content: bytes) -> None:

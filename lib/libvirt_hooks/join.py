@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from . import HookError, facts, log, sysfs, tickets
+from . import HookError, facts, locks, log, sysfs, tickets
 from .decision import decide, why_not_beside, why_not_both
 from .facts import Start
 from .hookdata import Domain, parse_domain
@@ -103,7 +103,7 @@ def _was_made_right(ticket: Ticket, name: str, index: int) -> bool:
     """
     end = time.monotonic() + PROCESS_SECONDS
     while name in ticket.kind.seen(ticket) and time.monotonic() < end:
-        is_alive = tickets.guests_lock_is_taken(ticket.vm_uuid)  # first: what it did before it ended counts
+        is_alive = locks.guests_is_taken(ticket.vm_uuid)  # first: what it did before it ended counts
         try:
             now = tickets.read(tickets.path(ticket))
         except FileNotFoundError:

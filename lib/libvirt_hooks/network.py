@@ -33,6 +33,6 @@ def _port_deleted(xml: bytes) -> None:
 
 
 def _save(xml: bytes) -> None:
-    from .backup import save_network
+    from .backup import network_in, save_detached
 
-    save_network(xml)
+    save_detached("network", network_in(xml))

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from . import HookError, containers, facts, lifecycle, log, missing_package, tickets
+from . import HookError, containers, facts, lifecycle, locks, log, missing_package, tickets
 from .decision import decide, name_clash
 from .detach import run_detached
 from .hookdata import Port, parse_network
@@ -119,7 +119,7 @@ def _have_served(ticket: Ticket, began: float) -> None:
     lock is free here.
     """
     try:
-        lock = tickets.take_guests_lock(ticket.vm_uuid)
+        lock = locks.take_guests(ticket.vm_uuid)
     except BlockingIOError:
         return
 
@@ -139,7 +139,7 @@ def _wait_for_lock(port: Port) -> int:
     end = time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            return tickets.take_lock(tickets.key(port))
+            return locks.take_nics(tickets.key(port))
         except BlockingIOError:
             if time.monotonic() > end:
                 raise HookError("another hook process is changing this NIC's port: try again") from None

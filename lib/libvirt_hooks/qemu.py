@@ -18,9 +18,9 @@ def main(arguments: list[str], may_stop: hook.MayStop) -> int:
 
 
 def _save(xml: bytes) -> None:
-    from .backup import save_in_time
+    from .backup import save_detached
 
-    save_in_time("qemu", xml)
+    save_detached("qemu", xml)
 
 
 def _start(xml: bytes) -> None:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from . import HookError, bridge, retries, sysfs, tickets
+from . import HookError, bridge, locks, retries, sysfs, tickets
 from .tickets import Ticket
 from .vlans import Vlans, changes, from_bridge, to_text
 
@@ -74,8 +74,8 @@ def has_instead(current: Vlans, wanted: Vlans) -> str:
 
 @contextmanager
 def lock(nic_key: str) -> Iterator[None]:
-    """Hold the lock of a NIC's key. Raises BlockingIOError or HookError as tickets.take_lock() does."""
-    descriptor = tickets.take_lock(nic_key)
+    """Hold the lock of a NIC's key. Raises BlockingIOError or HookError as locks.take_nics() does."""
+    descriptor = locks.take_nics(nic_key)
     try:
         yield
     finally:

@@ -8,9 +8,7 @@ stopped and repeated, and the qemu and lxc hooks know what to check before a gue
 
 from __future__ import annotations
 
-import fcntl
 import os
-import struct
 import time
 from types import SimpleNamespace
 
@@ -36,8 +34,6 @@ TEXTS = ("uuid", "vm", "vm_uuid", "mac", "bridge", "network", "group")
 DECISION = ("vlans", "live", "created")
 END = "end"
 TICK_NS = 10**8  # the kernel's clock for files has ticks of 10 ms at most (CONFIG_HZ)
-FLOCK = struct.Struct("hhqqi0q")  # source: fcntl_locking(2), struct flock
-GUEST_LOCKS = 1 << 60  # the first byte of the guests' locks: those of NICs are below. source: fcntl_locking(2), off_t
 
 
 class Ticket(SimpleNamespace):
@@ -211,61 +207,6 @@ def changed_ns(ticket: Ticket | None = None) -> int:
     except OSError:
         return 0
     return changed if time.time_ns() - changed > TICK_NS else 0
-
-
-def take_lock(nic_key: str) -> int:
-    """Take the lock of a NIC's key, so that two processes never decide or type for one interface.
-
-    Return a descriptor: the lock is free again once it is closed, also by the kernel when its process dies. Raises
-    BlockingIOError if another process holds the lock, HookError if there can be no such file.
-    """
-    return _lock(interfaces.lock_place(nic_key))
-
-
-def take_guests_lock(vm_uuid: str) -> int:
-    """Take the lock of the process that sets the VLANs of this guest; a process that is forked then holds it, too.
-
-    Return a descriptor, and raise, as take_lock() does. The lock is free again once all processes that hold it have
-    closed it. Two guests of 2**60 have the same lock: then the hook of `start` does the work for one of them.
-    """
-    return _lock(_guests_place(vm_uuid))
-
-
-def guests_lock_is_taken(vm_uuid: str) -> bool:
-    """Given a guest's uuid, return whether a process sets its VLANs: without a try to take the lock, which would look
-    like such a process to the next hook.
-    """
-    try:
-        descriptor = os.open(f"{DIRECTORY}/lock", os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        asked = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _guests_place(vm_uuid), 1, 0)
-        return bool(FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
-    finally:
-        os.close(descriptor)
-
-
-def _guests_place(vm_uuid: str) -> int:
-    number = int(vm_uuid.replace("-", "") or "0", 16)  # "": a port that virsh net-port-create made
-    return GUEST_LOCKS + number % (GUEST_LOCKS - 1)  # so that each digit counts
-
-
-def _lock(place: int) -> int:
-    """Take the lock of one byte of one file, so that there are no lock files to tidy up. See take_lock()."""
-    file_name = f"{DIRECTORY}/lock"
-    try:
-        os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
-        descriptor = os.open(file_name, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise HookError(f"cannot lock {file_name}: {error.strerror}: {LOOK}") from error
-    try:
-        # the lock of an open file, which a fork inherits; lockf()'s would be this process's alone
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0))
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def mark_right(ticket: Ticket, name: str, index: int) -> None:

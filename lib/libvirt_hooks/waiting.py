@@ -11,7 +11,7 @@ import os
 import time
 from types import SimpleNamespace
 
-from . import OFF, HookError, facts, lifecycle, log, retries, setter, sysfs, tickets
+from . import OFF, HookError, facts, lifecycle, locks, log, retries, setter, sysfs, tickets
 from .tickets import Ticket
 from .vlans import of_new_bridge_port
 
@@ -73,7 +73,7 @@ def serve(ticket: Ticket, lock: int, began: float) -> None:
         if not waits:
             break
         try:
-            lock = tickets.take_guests_lock(files.vm_uuid)
+            lock = locks.take_guests(files.vm_uuid)
         except BlockingIOError:
             break
     tickets.sweep(older_than_seconds=WAIT_SECONDS)

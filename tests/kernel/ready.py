@@ -84,7 +84,7 @@ class Ready:
 
 def _serve(lib, constants):
     sys.path.insert(0, lib)
-    from libvirt_hooks import backup, bridge, join, lifecycle, network, ports, qemu, setter, tickets, waiting  # noqa: F401
+    from libvirt_hooks import backup, bridge, join, lifecycle, locks, network, ports, qemu, setter, tickets, waiting  # noqa: F401
     from libvirt_hooks.tool import watch
 
     for word in constants:
@@ -98,7 +98,7 @@ def _serve(lib, constants):
         if program == "watch":
             answer = _detached(lambda: watch.watch(dry_run=False), environment)
         elif program == "follow":
-            answer = _detached(lambda arguments=arguments: _follow(tickets, waiting, *arguments), environment)
+            answer = _detached(lambda arguments=arguments: _follow((locks, tickets, waiting), *arguments), environment)
         else:
             answer = _called(mains[program], arguments, xml.encode(), environment)
         print(json.dumps(answer), flush=True)
@@ -109,11 +109,12 @@ def _may_stop(operation, xml):
     return operation in ("port-created", "start") and (b"<group>" in xml or b"portgroup=" in xml)
 
 
-def _follow(tickets, waiting, bridge, key, live):
+def _follow(modules, bridge, key, live):
     """Be the detached process for the newest ticket of that key."""
+    locks, tickets, waiting = modules
     ticket = tickets.of(bridge, key)[-1]
     began = ticket.created + live  # older than the process, and written again: its tap was there before
-    waiting.serve(ticket, tickets.take_guests_lock(ticket.vm_uuid), began)
+    waiting.serve(ticket, locks.take_guests(ticket.vm_uuid), began)
 
 
 def _detached(work, environment):

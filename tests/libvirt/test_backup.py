@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import LIBVIRT, LOG, MAC, define_network, nic, undefine_network, virsh
+from conftest import LIBVIRT, LOG, MAC, define_network, eventually_settled, nic, undefine_network, virsh
 
 BACKUPS = Path("/var/backups/libvirt")
 CONFIGURATION = Path("/etc/libvirt/qemu")
@@ -34,12 +34,14 @@ def new_network(network):
 
 
 def saved(name="web", kind="qemu"):
-    """Return what was saved under this name, the oldest first."""
+    """Return what was saved under this name, the oldest first, once nobody saves any more."""
+    eventually_settled()
     return sorted(BACKUPS.glob(f"{kind}/{name}.*/*"))
 
 
 def said():
-    """Return the lines in which the qemu hook has spoken of backups."""
+    """Return the lines in which the qemu hook has spoken of backups, once nobody saves any more."""
+    eventually_settled()
     lines = LOG.read_text().splitlines() if LOG.exists() else []
     about = [line.split("]: ", 1)[1] for line in lines if " libvirt-hook-qemu[" in line]
     return [line for line in about if "saved" in line or "backed up" in line]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MAC, MAC2, REPOSITORY, nic, nothing_left_behind, start_libvirtd, tap_of, virsh, virsh_fails
-from iproute import ACCESS, bridge, vlans
+from iproute import ACCESS, bridge, eventually, vlans
 from packages import DIST, hidden
 
 HOOKS = Path("/etc/libvirt/hooks")
@@ -42,7 +42,7 @@ def test_vms_are_in_their_vlans_or_refused_without_any_package(one_file, vm):
     tap = tap_of("web", MAC)
     assert vlans(tap) == {46: ACCESS}
     assert vlans(tap_of("web", MAC2)) == {1: ACCESS, **dict.fromkeys(range(2, 4095), ())}
-    assert list(Path("/var/backups/libvirt/qemu").glob("web.*/*.xml"))
+    eventually(lambda: list(Path("/var/backups/libvirt/qemu").glob("web.*/*.xml")))
 
     bridge("vlan", "del", "dev", tap, "vid", "46")
     subprocess.run([TOOL, "sync"], check=True, stdin=subprocess.DEVNULL)

@@ -113,7 +113,8 @@ def test_a_name_leads_to_no_file_outside_libvirts_own(tmp_path):
 
 def test_a_network_is_saved_from_what_its_hook_is_given():
     data = Path(__file__).parents[1] / "data" / "network-started.xml"
-    backup.save_network(data.read_bytes().replace(b"<network>", b"<network connections='3'>"))
+    hook_data = data.read_bytes().replace(b"<network>", b"<network connections='3'>")
+    backup.save_definition("network", backup.network_in(hook_data))
     (saved,) = Path(backup.DIRECTORY, "network").glob("br0.*/*.xml")
 
     assert saved.read_bytes().startswith(b"<network>\n    <name>br0</name>")
@@ -123,7 +124,7 @@ def test_a_network_is_saved_from_what_its_hook_is_given():
 def test_a_network_with_another_programs_network_in_its_metadata_is_saved_whole():
     network = f"<network>\n<name>lan</name><uuid>{UUID}</uuid><metadata>{{}}</metadata>\n</network>\n"
     network = network.format("<network xmlns='urn:x'><network/></network>")
-    backup.save_network(f"<hookData>\n{network}</hookData>".encode())
+    backup.save_definition("network", backup.network_in(f"<hookData>\n{network}</hookData>".encode()))
 
     assert [file.read_text() for file in files("network", "lan")] == [network]
 
@@ -166,7 +167,7 @@ def test_a_mistake_of_ours_is_a_line_in_the_log_that_says_where(lines):
 
     (line,) = lines
     assert re.fullmatch(
-        r"web: not backed up: unexpected, please report it: backup\.py:[0-9]+: KeyError: 'no such kind'", line
+        r"web: not backed up: internal error, please report it: backup\.py:[0-9]+: KeyError: 'no such kind'", line
     )
 
 

@@ -25,7 +25,7 @@ SERVICE, TIMER = REPOSITORY / "systemd/libvirt-vlan-check.service", REPOSITORY /
 HOSTILE = 'a"} 1\nlibvirt_vlan_nics{x="\\'
 ALL_WRONG = [
     nic(current={}, vm=HOSTILE), nic(current=None), nic(**REFUSED, current={}), nic(made_plain=True),
-    nic(**LEFT_ALONE, current=access(1)), nic(**{**LEFT_ALONE, "reason": "it runs without g(default)"}),
+    nic(**LEFT_ALONE, current=access(1)), nic(**LEFT_ALONE, waits=True),
 ]  # fmt: skip
 
 

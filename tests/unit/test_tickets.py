@@ -2,8 +2,6 @@
 """Tickets: what is written is read."""
 
 import os
-import subprocess
-import sys
 import time
 
 import pytest
@@ -260,23 +258,6 @@ def test_a_containers_ticket_goes_by_its_own_mac_address():
     assert tickets.guest(ticket()) == "VM web"
 
 
-def test_a_vm_and_a_container_of_one_mac_address_have_two_locks():
-    keys = [tickets.key(ticket()), tickets.key(ticket(kind=veths)), f"veth-{TAP}"]
-    locks = [tickets.take_lock(key) for key in keys]
-    command = (
-        "import sys; sys.path.insert(0, 'lib'); from libvirt_hooks import tickets; "
-        "tickets.DIRECTORY = sys.argv[1]; tickets.take_lock(sys.argv[2])"
-    )
-    taken = [
-        subprocess.run([sys.executable, "-c", command, tickets.DIRECTORY, key], capture_output=True, check=False)
-        for key in (*keys, "veth-52:54:00:00:00:03")
-    ]
-    for lock in locks:
-        os.close(lock)
-
-    assert [b"BlockingIOError" in done.stderr for done in taken] == [True, True, True, False]
-
-
 def test_a_vms_ticket_is_rewritten_as_a_containers():
     tickets.write(ticket())
     one = ticket(kind=veths)
@@ -323,33 +304,6 @@ def test_a_note_that_cannot_be_written_says_why(directories):
 
     with pytest.raises(HookError, match=r"cannot write .*starting.*: check ls -la"):
         containers.note_start(ticket().vm_uuid)
-
-
-# Locks
-
-
-def test_the_lock_of_a_guest_is_free_once_all_processes_that_have_it_are_gone():
-    vm_uuid = ticket().vm_uuid
-    assert not tickets.guests_lock_is_taken(vm_uuid)
-    lock = tickets.take_guests_lock(vm_uuid)
-    reader, writer = os.pipe()
-    child = os.fork()  # inherits the lock
-    if child == 0:
-        os.close(writer)
-        os.read(reader, 1)
-        os._exit(0)
-    os.close(reader)
-    os.close(lock)
-
-    assert tickets.guests_lock_is_taken(vm_uuid)
-    with pytest.raises(BlockingIOError):
-        tickets.take_guests_lock(vm_uuid)
-    assert not tickets.guests_lock_is_taken(vm_uuid.replace("7", "8"))
-    os.close(writer)
-    os.waitpid(child, 0)
-    assert not tickets.guests_lock_is_taken(vm_uuid)
-    os.close(tickets.take_guests_lock(vm_uuid))
-    os.close(tickets.take_guests_lock(""))  # of a port that nobody owns
 
 
 def test_a_new_ticket_and_one_that_is_written_again_are_noticed():
