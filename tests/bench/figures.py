@@ -56,10 +56,13 @@ TYPED = (
 
 def main() -> None:
     """Measure all, or the parts that are named, and print the page."""
-    import scale  # which needs what is below
+    import scale  # which need what is below
+    import start
 
     parts = {
         "blocked": blocked,
+        "start": start.starting,
+        "thirty": start.thirty,
         "joining": joining,
         "crowds": crowds,
         "trunk": trunk,
@@ -435,9 +438,9 @@ def spent(processes: list[int], work: Callable[[], None]) -> float:
 # The bench
 
 
-def ip(*words: str) -> None:
+def ip(*words: str, stdin: str = "") -> None:
     """Run `ip`."""
-    subprocess.run(["ip", *words], check=True)
+    subprocess.run(["ip", *words], input=stdin.encode(), check=True)
 
 
 def tap(number: int) -> None:
