@@ -272,12 +272,12 @@ def test_who_insists_is_not_fought_with_for_ever(nic, watch):
     thread = threading.Thread(target=insist)
     thread.start()
     try:
-        (line,) = running.has_said("3 times by now")
+        (line,) = running.has_said("3 times so far")
         assert line == (
-            f"web {MAC} {tap} zerotier: has none instead of 46 pvid untagged on br0, 3 times by now: find out "
-            "what else sets its VLANs; the next look is in 4 s"
+            f"web {MAC} {tap} zerotier: has none instead of 46 pvid untagged on br0, 3 times so far: find out "
+            "what else sets its VLANs; next check in 4 s"
         )
-        running.has_said("the next look is in 8 s")
+        running.has_said("next check in 8 s")
         time.sleep(2)
     finally:
         over.set()

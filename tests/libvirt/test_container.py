@@ -172,7 +172,7 @@ def test_the_life_of_a_container(lists, container, tmp_path):
 
     uuid = lxc("domuuid", "box")
     ending = instead_of_virsh(tmp_path, ENDING.format(uuid=uuid).replace("qemu:///", "lxc:///"))
-    assert tool("show", env=ending)[2] == [f"libvirt-vlan: container {uuid} stopped meanwhile"]
+    assert tool("show", env=ending)[2] == [f"libvirt-vlan: container {uuid} has stopped in the meantime"]
     nothing_left_behind()
     lines = LOG.read_text().splitlines()[before:]
     assert not [line for line in lines if "trying again" in line or "unexpected" in line]

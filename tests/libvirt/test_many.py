@@ -75,7 +75,7 @@ def test_many_vms_are_as_few_processes_as_one_and_one_that_goes_away_costs_nothi
     bridge("vlan", "add", "dev", tap, "vid", "99")
     status, out, err = tool("check", env=instead_of_virsh(tmp_path, ENDING.format(uuid=uuid)))
 
-    assert (status, err) == (1, [f"libvirt-vlan: VM {uuid} stopped meanwhile"])
+    assert (status, err) == (1, [f"libvirt-vlan: VM {uuid} has stopped in the meantime"])
     assert [line.split(": ")[0] for line in notes_aside(out)] == [f"web {MAC} {tap} zerotier"]
 
 

@@ -157,7 +157,7 @@ def test_sync_of_a_vm_that_does_not_run_changes_nothing(taps):
     spoil(taps)
     spoiled = state(taps)
     assert tool("sync", "web", "no such VM") == (
-        2, [], ["libvirt-vlan: no running VM with a NIC is called no such VM: libvirt-vlan show names them"],
+        2, [], ["libvirt-vlan: no running VM named no such VM has a NIC: libvirt-vlan show lists those that do"],
     )  # fmt: skip
     assert state(taps) == spoiled
 
@@ -168,12 +168,12 @@ def test_a_nic_that_libvirt_has_made_plain_is_found(taps):
         virsh("domif-setlink", "web", tap, "down")
         eventually(lambda: vlans(tap) == {46: ACCESS})
         (line,) = check()
-        assert f"{tap} zerotier: libvirt has made it a plain bridge NIC, as virsh domif-setlink does: " in line
+        assert f"{tap} zerotier: libvirt has turned it into a plain bridge NIC, as virsh domif-setlink does: " in line
         assert verdicts()["zerotier"] == "right"
         for ticket in TICKETS.glob("*.released"):  # as if that had been before the hooks were there
             ticket.unlink()
         (line,) = check()
-        assert f"{tap} -: libvirt has made it a plain bridge NIC" in line
+        assert f"{tap} -: libvirt has turned it into a plain bridge NIC" in line
     finally:
         virsh("update-device", "web", "/dev/stdin", "--live", stdin=nic(MACS["zerotier"], "zerotier"))
     eventually(lambda: vlans(tap) == {46: ACCESS})
@@ -224,8 +224,8 @@ def test_hooks_that_cannot_be_called_or_trusted_are_found(taps):
         assert check() == [
             f"{NETWORK_HOOK} runs as root, and others can change it: chown root:root {NETWORK_HOOK} && "
             f"chmod go-w {NETWORK_HOOK}",
-            f"{NETWORK_HOOK} is not executable, so libvirt passes it over: chmod 755 {NETWORK_HOOK}",
-            f"{NETWORK_HOOK} was installed or changed after libvirtd started, so libvirtd may not know it: "
+            f"{NETWORK_HOOK} is not executable, so libvirt ignores it: chmod 755 {NETWORK_HOOK}",
+            f"{NETWORK_HOOK} was installed or changed after libvirtd started, so libvirtd may not have noticed it: "
             "systemctl restart libvirtd",
             f"{QEMU_HOOK} does not exist, or belongs to another tool: install the hooks with make install, or with the "
             "Ansible role",

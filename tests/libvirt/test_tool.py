@@ -94,7 +94,7 @@ def test_odd_names_and_what_cannot_be_looked_at(vm, network):
     _, out, _ = tool("show")
     assert out[1].startswith(rf"-x  rm -rf \u202e* {MAC}")
 
-    says = "libvirt-vlan: there is no VM or container nobody: virsh list --all names them"
+    says = "libvirt-vlan: there is no VM or container nobody: virsh list --all lists them"
     assert tool("plan", "nobody") == (2, [], [says])
     user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", TOOL, "show"]
     done = subprocess.run(user, capture_output=True, text=True, check=False)

@@ -514,7 +514,7 @@ def switch_off(hooks):
          "qemu does not exist, or belongs to another tool: install the hooks with make install, or with the Ansible "),
         (lambda hooks: (hooks / "qemu").write_text("#!/bin/sh\n"), "hook-missing", "qemu does not exist, or belongs"),
         (lambda hooks: (hooks / "qemu").chmod(0o644), "hook-not-executable",
-         "qemu is not executable, so libvirt passes it over: chmod 755 "),
+         "qemu is not executable, so libvirt ignores it: chmod 755 "),
         (lambda hooks: (hooks / "qemu").chmod(0o775), "writable-by-others",
          "qemu runs as root, and others can change it: chown root:root "),
         (lambda hooks: os.chown(hooks / "qemu", 1, 1), "writable-by-others", "qemu runs as root, and others "),
@@ -551,7 +551,7 @@ def test_a_daemon_that_started_before_a_hook_may_not_know_it(hooks, monkeypatch)
     found = installation.problems()
 
     assert [(one.code, one.command) for one in found] == [("hook-newer-than-daemon", "systemctl restart libvirtd")] * 3
-    assert found[0].line.endswith(" started, so libvirtd may not know it: systemctl restart libvirtd")
+    assert found[0].line.endswith(" started, so libvirtd may not have noticed it: systemctl restart libvirtd")
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_after_a_minute_of_peace_all_begins_anew():
     memory = Memory()
     for now in (100, 101, 102):
         said = note_repair(memory, now)
-    assert (said.partition(":")[0], memory.paused_until) == (", 3 times by now", 106)
+    assert (said.partition(":")[0], memory.paused_until) == (", 3 times so far", 106)
     note_right(memory, 106)
     assert memory.pause == 4
     note_right(memory, 163)

@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="libvirt-vlan",
         description="Show, check and repair the VLANs of running VMs on VLAN-aware bridges.",
-        epilog="Exit status: 0 no problem, 1 there is a problem, 2 could not find out.",
+        epilog="Exit status: 0 no problem, 1 there is a problem, 2 the check itself failed.",
     )
     top.add_argument("--version", action="version", version=f"libvirt-vlan {VERSION}")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     form.add_argument("--prometheus", action="store_true", help="print metrics for node_exporter's textfile collector")
     check.add_argument("--output", metavar="FILE", help="write to this file, in one step, instead of printing")
     sync = verbs.add_parser("sync", help="set the wanted VLANs of running VMs, and print the commands that it runs")
-    sync.add_argument("--dry-run", action="store_true", help="print the commands, and run none")
+    sync.add_argument("--dry-run", action="store_true", help="print the commands without running them")
     sync.add_argument("vm", nargs="*", metavar="VM", help="name or uuid of a running VM (default: all)")
     plan = verbs.add_parser(
         "plan", help="print what each NIC of a VM would get at its next start, or why it would be refused"
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     watching = verbs.add_parser(
         "watch", help="set the wanted VLANs again whenever somebody changes them, until you stop it"
     )
-    watching.add_argument("--dry-run", action="store_true", help="print what is wrong and the commands, and run none")
+    watching.add_argument("--dry-run", action="store_true", help="print what is wrong and the commands, without running them")
     verbs.add_parser("off", help="switch the hooks off, until libvirt-vlan on or the next boot")
     verbs.add_parser("on", help="switch the hooks on again, and print what libvirt-vlan sync would run")
     return top
@@ -137,7 +137,7 @@ def _sync(options: argparse.Namespace) -> int:
     nics = _running()
     unknown = [vm for vm in options.vm if not any(vm in _names(nic) for nic in nics)]
     if unknown:
-        raise HookError(f"no running VM with a NIC is called {unknown[0]}: libvirt-vlan show names them")
+        raise HookError(f"no running VM named {unknown[0]} has a NIC: libvirt-vlan show lists those that do")
     status = NO_PROBLEM
     for nic in nics:
         if options.vm and not _names(nic).intersection(options.vm):

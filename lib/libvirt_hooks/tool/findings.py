@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What `check` finds: problems, and notes about what may be meant. Pure."""
+"""What `check` finds: problems, and notes about what is possibly intentional. Pure."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Finding:
 
     @property
     def is_note(self) -> bool:
-        """Whether the finding is no problem, but what may be meant."""
+        """Whether the finding is no problem, but possibly intentional."""
         return self.code in NOTES
 
     @property

@@ -47,7 +47,7 @@ def problems() -> list[Finding]:
             for file in sorted([directory, *directory.rglob("*")]):
                 found += _of_owner(file)
     if SYSTEMD.is_dir() and _systemctl("is-enabled", WATCH) and not _systemctl("is-active", WATCH):
-        found.append(Finding("watch-not-running", f"{WATCH} is enabled and does not run", f"systemctl start {WATCH}"))
+        found.append(Finding("watch-not-running", f"{WATCH} is enabled but not running", f"systemctl start {WATCH}"))
     return found
 
 
@@ -113,13 +113,13 @@ def _of_hook(file: Path, daemons: list[tuple[str, float]]) -> list[Finding]:
     """Given a hook and the daemons that could call it, with when they started (s since 1970), return its problems."""
     found = [finding for path in (file.parent, file) for finding in _of_owner(path)]
     if not os.access(file, os.X_OK):
-        passed_over = f"{file} is not executable, so libvirt passes it over"
+        passed_over = f"{file} is not executable, so libvirt ignores it"
         found.append(Finding("hook-not-executable", passed_over, f"chmod 755 {shlex.quote(str(file))}"))
     # libvirt looks for hooks when it starts. source: libvirt, src/util/virhook.c, virHookInitialize()
     found += [
         Finding(
             "hook-newer-than-daemon",
-            f"{file} was installed or changed after {name} started, so {name} may not know it",
+            f"{file} was installed or changed after {name} started, so {name} may not have noticed it",
             f"systemctl restart {name}",
         )
         for name, start in daemons

@@ -21,7 +21,7 @@ from . import virsh
 from .networks import network_of, planned_port
 
 NO_NETWORK = "it is not a port of a libvirt network"
-MADE_PLAIN = "libvirt has made it a plain bridge NIC, as virsh domif-setlink does"
+MADE_PLAIN = "libvirt has turned it into a plain bridge NIC, as virsh domif-setlink does"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Seen:
 
 
 def running_nics() -> tuple[list[NicState], list[str]]:
-    """Return the NICs of all running VMs and containers, and a sentence for each that stopped meanwhile."""
+    """Return the NICs of all running VMs and containers, and a sentence for each that has stopped in the meantime."""
     running = {uri: virsh.running(uri) for uri in virsh.drivers()}
     domains = [
         domain for uri, uuids in running.items() for domain in _parsed(virsh.domains(uuids, uri=uri)) if domain.runs
@@ -78,7 +78,7 @@ def running_nics() -> tuple[list[NicState], list[str]]:
     seen = Seen(bridge.vlans_of_all(), tickets.by_nic(), {domain.uuid: domain.nics for domain in defined})
     nics = [_running(domain, nic, seen) for domain in domains if domain.uuid not in gone for nic in domain.nics]
     containers = running.get(virsh.LXC, [])
-    return nics, [f"{'container' if uuid in containers else 'VM'} {uuid} stopped meanwhile" for uuid in gone]
+    return nics, [f"{'container' if uuid in containers else 'VM'} {uuid} has stopped in the meantime" for uuid in gone]
 
 
 def planned_nics_of_all() -> list[NicState]:
@@ -201,7 +201,7 @@ def _defined(vm: str) -> Domain:
         for domain in found:
             if vm in (domain.name, domain.uuid):
                 return domain
-    raise HookError(f"there is no VM or container {vm}: virsh list --all names them")
+    raise HookError(f"there is no VM or container {vm}: virsh list --all lists them")
 
 
 def _all_defined(uri: str) -> list[Domain]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`bridge -o monitor link`: of which interfaces the kernel has just said something.
+"""`bridge -o monitor link`: which interfaces the kernel has just reported.
 
 The lines are read in chunks from a pipe: `sh` would call a function for each line, and look for new ones ten times a
 second. They have no JSON, and netlink can lose events.

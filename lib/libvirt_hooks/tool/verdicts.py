@@ -56,7 +56,7 @@ def problem(nic: NicState) -> Finding | None:
 
 
 def notes(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
-    """Given the NICs of all running VMs and their bridges, return what may be meant."""
+    """Given the NICs of all running VMs and their bridges, return notes: what is possibly intentional."""
     found = [_of_nic(nic, "waits-for-restart", nic.reason) for nic in nics if nic.waits]
     for bridge in bridges:
         here = [nic for nic in nics if nic.port.bridge == bridge.name]

@@ -300,7 +300,7 @@ def _reason(ticket: Ticket, tap: str, current: Vlans | None) -> str:
     if current is None:
         why = f"is not on {ticket.bridge}, which was deleted and created again"
     elif current == ticket.vlans:
-        why = f"is down since it was put back on {ticket.bridge}"
+        why = f"has been down since it was put back on {ticket.bridge}"
     else:
         why = f"has {to_text(current)} instead of {to_text(ticket.vlans)} on {ticket.bridge}"
     return f"{tickets.subject(ticket, tap)}: {why}"
