@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Run tox's environments side by side, and tell where that is: for tests/check.
+"""Run tox's environments side by side, and tell how far that is: for tests/check.
 
-    tests/everything.py TOX ENVIRONMENT...
+    tests/everything.py TOX MINUTES ENVIRONMENT...
 
-A line when each environment begins and ends; the whole output of one that fails; at the end the ten slowest tests.
+At first how long it takes; a line when each environment begins and ends; the whole output of one that fails; at the end
+the ten slowest tests, and one line that says whether all have passed.
 """
 
 import re
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,9 +18,9 @@ AT_ONCE = 4  # a lab has one processor, and sleeps a quarter of its time: four o
 SLOWEST = 10
 
 
-def run(tox, environment):
+def run(tox, environment, progress):
     """Run one environment; return whether it has passed, and its output."""
-    say(f"{environment}: begins")
+    progress(f"{environment} begins")
     began = time.monotonic()
     done = subprocess.run(
         [tox, "run", "-e", environment], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -28,8 +30,13 @@ def run(tox, environment):
     word = "FAILED" if done.returncode else "passed"
     if done.returncode:
         say(done.stdout)
-    say(f"{environment}: {word} after {time.monotonic() - began:.0f} s: {counts}")
+    progress(f"{environment} {word} after {clock(time.monotonic() - began)}: {counts}", ends=True)
     return done.returncode == 0, done.stdout
+
+
+def clock(seconds):
+    """Given seconds, return them as in "3:05" minutes."""
+    return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
 
 
 def slowest(outputs):
@@ -52,14 +59,30 @@ def say(text):
 
 def main():
     """Run all that the command line names; return 1 if one has failed."""
-    tox, *environments = sys.argv[1:]
-    began = time.monotonic()
+    tox, minutes, *environments = sys.argv[1:]
+    began, ended, lock = time.monotonic(), [], threading.Lock()
+
+    def progress(text, ends=False):
+        with lock:
+            ended.extend([text] if ends else [])
+            far = f"{clock(time.monotonic() - began)} of about {minutes}:00, {len(ended)} of {len(environments)} done"
+            say(f"[{far}] {text}")
+
+    say(
+        f"This takes about {minutes} minutes on two processors that do nothing else, and some more the first time. "
+        f"{len(environments)} environments, {AT_ONCE} at once:"
+    )
     with ThreadPoolExecutor(AT_ONCE) as executor:
-        results = list(executor.map(lambda environment: run(tox, environment), environments))
+        results = list(executor.map(lambda environment: run(tox, environment, progress), environments))
     outputs = [output for _, output in results]
     say("\n".join(["the slowest tests:", *slowest(outputs)]))
     failed = [name for name, (passed, _) in zip(environments, results) if not passed]
-    say(f"all of it took {time.monotonic() - began:.0f} s; environments that failed: {', '.join(failed) or 'none'}")
+    took = clock(time.monotonic() - began)
+    if failed:
+        again = f"sh tests/check -e {failed[0]}"
+        say(f"Tests FAILED, after {took} minutes, in {', '.join(failed)}: see above. To repeat one: {again}")
+    else:
+        say(f"All tests have passed, in {took} minutes: nothing is wrong with this code here.")
     say(f"{total('passed', outputs)} passed, {total('failed', outputs)} failed")
     return 1 if failed else 0
 

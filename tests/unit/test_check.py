@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""tests/check in full runs every environment, and two halves of tests are the whole of them."""
+"""tests/check full runs every environment, and two halves of tests are the whole of them."""
 
 import os
 import re
@@ -12,14 +12,30 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def test_a_full_run_has_every_environment():
-    script = (REPOSITORY / "tests/check").read_text().partition('\n"")\n')[2].partition(";;")[0]
-    listed = [name for names in re.findall(r"set -- ([\w -]+)", script) for name in names.split()]
-    (known,) = re.findall(r"(?m)^env_list = (.*)$", (REPOSITORY / "tox.ini").read_text())
-    whole = {name.removesuffix("-1") for name in listed if f"{name.removesuffix('1')}2" in listed}
-    halves = {f"{name}-{half}" for name in whole for half in "12"}
+SCRIPT = (REPOSITORY / "tests/check").read_text()
 
-    assert (set(listed) - halves) | whole == set(known.split(", "))
+
+def environments(text):
+    """Given a part of the script, return the environments that it lists, halves as they are."""
+    return [name for names in re.findall(r'here="([\w $-]+)"', text) for name in names.split() if name != "$here"]
+
+
+def without_halves(listed):
+    """Given environments, return the names of those that they are, or are halves of."""
+    whole = {name.removesuffix("-1") for name in listed if f"{name.removesuffix('1')}2" in listed}
+    return (set(listed) - {f"{name}-{half}" for name in whole for half in "12"}) | whole
+
+
+def test_a_full_run_has_every_environment():
+    (known,) = re.findall(r"(?m)^env_list = (.*)$", (REPOSITORY / "tox.ini").read_text())
+
+    assert without_halves(environments(SCRIPT.partition("\nfull)\n")[2].partition(";;")[0])) == set(known.split(", "))
+
+
+def test_without_arguments_all_that_is_about_this_code_here_is_tested():
+    assert without_halves(environments(SCRIPT.partition("case ")[0])) == {
+        "lint", "type", "unit", "lab", "kernel", "libvirt"
+    }  # fmt: skip
 
 
 def collected(tests, half):

@@ -62,4 +62,5 @@ def test_each_variable_arrives_in_the_tests_in_the_lab(variable, monkeypatch):
 
     assert any(fnmatch.fnmatch(variable, pattern) for pattern in TOX["testenv"]["pass_env"].split())
     assert lab.environment()[variable] == "7"
-    assert any(f'environ.get("{variable}"' in file.read_text() for file in (REPOSITORY / "tests/kernel").glob("*.py"))
+    files = [file for tests in ("kernel", "bench") for file in (REPOSITORY / "tests" / tests).glob("*.py")]
+    assert any(f'environ.get("{variable}"' in file.read_text() for file in files)

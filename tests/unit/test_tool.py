@@ -578,7 +578,7 @@ def test_a_watch_that_is_enabled_and_does_not_run_is_found(hooks, monkeypatch, e
     found = installation.problems()
 
     assert [one.code for one in found] == (["watch-not-running"] if is_found else [])
-    assert all(one.line.endswith("enabled and does not run: systemctl start libvirt-vlan-watch") for one in found)
+    assert all(one.line.endswith("enabled but not running: systemctl start libvirt-vlan-watch") for one in found)
 
 
 # The command line and the man page say the same

@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     watching = verbs.add_parser(
         "watch", help="set the wanted VLANs again whenever somebody changes them, until you stop it"
     )
-    watching.add_argument("--dry-run", action="store_true", help="print what is wrong and the commands, without running them")
+    watching.add_argument("--dry-run", action="store_true", help="print what is wrong and what it would run")
     verbs.add_parser("off", help="switch the hooks off, until libvirt-vlan on or the next boot")
     verbs.add_parser("on", help="switch the hooks on again, and print what libvirt-vlan sync would run")
     return top

@@ -52,7 +52,7 @@ def to_prometheus(look: Look) -> str:
             _labels(bridge=bridge, verdict=word): verdicts[bridge, word] for bridge in bridges for word in VERDICTS
         }),
         _gauge("problems", "Problems that libvirt-vlan check reports, by code.", _by_code(PROBLEMS, codes)),
-        _gauge("notes", "Notes that libvirt-vlan check reports, possibly intentional, by code.", _by_code(NOTES, codes)),
+        _gauge("notes", "Notes of libvirt-vlan check, possibly intentional, by code.", _by_code(NOTES, codes)),
         _gauge("nic_problem", "1 for each NIC that has this problem.", wrong),
         _gauge("hook_installed", "Whether libvirt can find this hook.", {
             _labels(hook=hook): int(there) for hook, there in look.hooks.items()
