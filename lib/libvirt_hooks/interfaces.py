@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .tickets import Ticket
 
     class Kind(Protocol):
-        """What a module of this list has; the modules' own docstrings say more."""
+        """What each of these modules has; its own docstrings say more."""
 
         GUEST: str  # what a message calls the guest
         INTERFACE: str  # and the interface
@@ -26,41 +26,18 @@ if TYPE_CHECKING:
         CHANGES_LIVE: bool
         TICKET_LINES: tuple[str, ...]  # lines of a ticket's file, for other releases
 
-        def key(self, mac: str) -> str:
-            """Given a NIC's MAC address, return what tells the NIC apart: its lock, and its tickets' names."""
-
-        def daemon(self) -> str:
-            """Return the name of the daemon that calls HOOK."""
-
-        def announced(self, port: Port) -> tuple[str, str]:
-            """Given a port, return the NIC's interface if that is there already, and another guest's like it."""
-
-        def port_at_start(self, domain: Domain, nic: Nic) -> Port | None:
-            """Given a guest that is about to run and a NIC, return the NIC's port, None if it has none."""
-
-        def at_start(self, nic: Nic) -> tuple[str, int]:
-            """Given a NIC of a guest that is about to run, return its interface's name and index."""
-
-        def strangers(self, nic: Nic, bridge: str) -> list[str]:
-            """Given a NIC of a guest that is about to run, return the interfaces that can be taken for its own."""
-
-        def seen(self, ticket: Ticket) -> dict[str, int]:
-            """Given a ticket, return the interfaces on its bridge that can be its own, with numbers."""
-
-        def on_bridge(self, ticket: Ticket) -> str:
-            """Given a ticket, return its interface's name, "" if that is not on its bridge."""
-
-        def anywhere(self, ticket: Ticket) -> str:
-            """Given a ticket, return its interface's name, "" if that is gone."""
-
-        def lives(self, ticket: Ticket) -> bool:
-            """Given a ticket, return whether its interface is known to be there still."""
-
-        def survives(self, ticket: Ticket) -> bool:
-            """Given a ticket whose port libvirt takes back, return whether its interface lives on."""
-
-        def check(self, ticket: Ticket, name: str) -> None:
-            """Raise HookError if this interface is not the ticket's."""
+        def key(self, mac: str) -> str: ...  # what tells a NIC apart: its lock, and the names of its tickets
+        def daemon(self) -> str: ...  # the daemon that calls HOOK
+        def announced(self, port: Port) -> tuple[str, str]: ...  # the port's own interface, and another guest's like it
+        def port_at_start(self, domain: Domain, nic: Nic) -> Port | None: ...
+        def at_start(self, nic: Nic) -> tuple[str, int]: ...  # the interface's name and index, as libvirt says
+        def strangers(self, nic: Nic, bridge: str) -> list[str]: ...  # which could be taken for the NIC's own
+        def seen(self, ticket: Ticket) -> dict[str, int]: ...  # what can be the ticket's interface, with numbers
+        def on_bridge(self, ticket: Ticket) -> str: ...  # the ticket's interface, "" if it is not on its bridge
+        def anywhere(self, ticket: Ticket) -> str: ...  # the same, whether it is on its bridge or not
+        def lives(self, ticket: Ticket) -> bool: ...  # whether the interface is known to be there still
+        def survives(self, ticket: Ticket) -> bool: ...  # whether it lives on when libvirt takes the port back
+        def check(self, ticket: Ticket, name: str) -> None: ...  # raises HookError if this is another's interface
 
 
 KINDS: tuple[Kind, ...] = (taps, veths)

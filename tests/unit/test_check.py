@@ -6,8 +6,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from halves import half
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -38,19 +40,19 @@ def test_without_arguments_all_that_is_about_this_code_here_is_tested():
     }  # fmt: skip
 
 
-def collected(tests, half):
-    """Given a directory and "1", "2" or "" for both, return the tests that pytest collects there."""
-    shown = subprocess.check_output(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", tests],
-        cwd=REPOSITORY, env={**os.environ, "LAB": "1", "LAB_HALF": half}, text=True,
-    )  # fmt: skip
-    return [line for line in shown.splitlines() if "::" in line]
-
-
 @pytest.mark.parametrize("tests", ["tests/kernel", "tests/libvirt"])
 @pytest.mark.skipif("LAB" in os.environ, reason="in the lab, there is not always a libvirtd")
-def test_the_halves_are_the_whole_and_about_as_large(tests):
-    first, second = collected(tests, "1"), collected(tests, "2")
+def test_the_halves_are_the_whole_and_about_as_large(tests, monkeypatch):
+    shown = subprocess.check_output(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", tests],
+        cwd=REPOSITORY, env={**os.environ, "LAB": "1", "LAB_HALF": ""}, text=True,
+    )  # fmt: skip
+    items = [SimpleNamespace(path=line.partition("::")[0]) for line in shown.splitlines() if "::" in line]
+    halves = []
+    for number in "12":
+        monkeypatch.setenv("LAB_HALF", number)
+        halves.append(half(items))
 
-    assert sorted(first + second) == sorted(collected(tests, ""))
-    assert abs(len(first) - len(second)) < 20
+    assert len(items) > 50
+    assert sorted(map(id, halves[0] + halves[1])) == sorted(map(id, items))
+    assert abs(len(halves[0]) - len(halves[1])) < 20

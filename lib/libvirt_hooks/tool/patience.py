@@ -53,8 +53,7 @@ def note_repair(memory: Memory, now: float) -> str:
     memory.pause = min(max(PAUSE_SECONDS, 2 * memory.pause), PAUSE_MAX_SECONDS)
     memory.paused_until = now + memory.pause
     return (
-        f", {len(memory.repairs)} times so far: find out what else sets its VLANs; next check in "
-        f"{memory.pause:.0f} s"
+        f", {len(memory.repairs)} times so far: find out what else sets its VLANs; next check in {memory.pause:.0f} s"
     )
 
 
