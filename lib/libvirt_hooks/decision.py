@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from . import HookError, lifecycle, tickets
-from .wanted import check_bridge, resolve, why_not_ours
+from .wanted import bridge_fault, resolve, why_not_ours
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .sysfs import Bridge
     from .tickets import Ticket
     from .vlans import Vlans
+
+OTHER_ADDRESS = "give one of the two another MAC address"
+OTHER_NIC = "give one of the two NICs another MAC address"
 
 
 class Facts(SimpleNamespace):
@@ -38,6 +41,7 @@ class Decision(SimpleNamespace):
     vlans: Vlans | None  # its wanted VLANs, None if it is left alone or refused
     left_alone: str  # why it is left alone, "" if it is not
     refused: str  # why it cannot have its wanted VLANs, "" if it can
+    is_bridges: bool  # it is refused because of its bridge, and so is every other port there
     waits: bool  # it is left alone until the guest starts again
     group: str  # the portgroup whose VLANs these are, "" if there is none
     is_default: bool  # that is the network's default portgroup: the NIC names none
@@ -49,8 +53,8 @@ def decide(port: Port, network: Network, facts: Facts) -> Decision:
     """Given a port, its network and what is known about it, return what becomes of it."""
     group = port.group or network.default_group  # source: libvirt, docs/formatnetwork.rst, "Portgroups"
     decision = Decision(
-        vlans=None, left_alone="", refused="", waits=False, group=group, is_default=bool(group) and not port.group,
-        ticket=None, gone=[],
+        vlans=None, left_alone="", refused="", is_bridges=False, waits=False, group=group,
+        is_default=bool(group) and not port.group, ticket=None, gone=[],
     )  # fmt: skip
     if not facts.interface and not facts.strangers:
         decision.gone = lifecycle.gone(facts.known, port.uuid, port.vm_uuid, facts.now)
@@ -63,9 +67,12 @@ def decide(port: Port, network: Network, facts: Facts) -> Decision:
             if decision.vlans is None:
                 decision.left_alone = f"portgroup {group} names no VID"
             else:
-                _check(port, facts, known, own)
+                decision.is_bridges = bool(bridge_fault(facts.bridge))
+                decision.refused = bridge_fault(facts.bridge) or _why_refused(port, facts, known, own)
     except HookError as error:
-        decision.vlans, decision.refused = None, str(error)
+        decision.refused = str(error)
+    if decision.refused:
+        decision.vlans = None
         return decision
     if decision.vlans is not None or (facts.interface and own and not _has_ended(port, own)):
         decision.ticket = _ticket(port, network, facts, decision, known)
@@ -102,10 +109,6 @@ def why_not_both(port: Port, others: list[Port]) -> str:
     return ""
 
 
-OTHER_ADDRESS = "give one of the two another MAC address"
-OTHER_NIC = "give one of the two NICs another MAC address"
-
-
 def _why_left_alone(port: Port, facts: Facts, own: list[Known], decision: Decision) -> str:
     """Given a port, what is known, what is known of its guest's tickets and the decision so far, return why the port is
     left alone whatever its portgroup says, or "".
@@ -125,24 +128,24 @@ def _why_left_alone(port: Port, facts: Facts, own: list[Known], decision: Decisi
     return ""
 
 
-def _check(port: Port, facts: Facts, known: list[Known], own: list[Known]) -> None:
+def _why_refused(port: Port, facts: Facts, known: list[Known], own: list[Known]) -> str:
     """Given a port that is to have VLANs, what is known, and what is known of the tickets that stay and of its guest's
-    among them, raise HookError if the port cannot have the VLANs.
+    among them, return why the port cannot have the VLANs, or "".
 
     An interface is found by its address: if two had the same, one would get the other's VLANs.
     """
-    check_bridge(facts.bridge)
     assert port.kind is not None
-    if facts.uncalled:
-        raise HookError(facts.uncalled)
     others = [one for one in own if one.ticket.uuid != port.uuid and one.lives]
+    if facts.uncalled:
+        return facts.uncalled
     if others and not facts.interface and not port.kind.CHANGES_LIVE:  # libvirt allows two (seen on 9.0)
-        raise HookError(f"the {port.kind.GUEST} has a NIC with that address already: {OTHER_ADDRESS}")
+        return f"the {port.kind.GUEST} has a NIC with that address already: {OTHER_ADDRESS}"
     if facts.strangers:
-        raise HookError(name_clash(port, facts.strangers[0]))
+        return name_clash(port, facts.strangers[0])
     for one in known:
         if one.ticket.vm_uuid != port.vm_uuid and lifecycle.is_granted(one, facts.now):
-            raise HookError(f"{tickets.guest(one.ticket)} has that address on {port.bridge} already: {OTHER_ADDRESS}")
+            return f"{tickets.guest(one.ticket)} has that address on {port.bridge} already: {OTHER_ADDRESS}"
+    return ""
 
 
 def _has_ended(port: Port, own: list[Known]) -> bool:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from . import HookError, bridge, locks, retries, sysfs, tickets
 from .tickets import Ticket
-from .vlans import Vlans, changes, from_bridge, to_text
+from .vlans import Vlans, changes, from_bridge, instead
 
 # a function that is called like bridge.type_commands() and returns the same
 TypeCommands = Callable[[list[list[str]], str], list[object]]
@@ -63,13 +63,8 @@ def set_vlans(
         _check_same(ticket, name, inode)
         current = type_and_read(commands)
     if current != ticket.vlans:
-        raise HookError(f"{has_instead(current, ticket.vlans)}: find out what else sets the VLANs of {name}")
+        raise HookError(f"has {instead(current, ticket.vlans)}: find out what else sets the VLANs of {name}")
     tickets.mark_right(ticket, name, index)
-
-
-def has_instead(current: Vlans, wanted: Vlans) -> str:
-    """Given an interface's current and wanted VLANs, which differ, return the words about that."""
-    return f"has {to_text(current)} instead of {to_text(wanted)}"
 
 
 @contextmanager

@@ -11,6 +11,10 @@ from . import HookError
 
 VID_MIN, VID_MAX = 1, 4094  # source: IEEE 802.1Q, table 9-2: 0 is a priority tag, 4095 reserved
 ACCESS = "pvid untagged"
+FLAGS = {
+    "pvid": "PVID",
+    "untagged": "Egress Untagged",
+}  # in the words of `bridge vlan add`, and of `bridge -j vlan show`
 
 Vlans = dict[int, str]
 
@@ -28,6 +32,11 @@ def of_new_bridge_port(default_pvid: int) -> Vlans:
 def every(default_pvid: int) -> Vlans:
     """Given a bridge's default PVID (0: none), return the VLANs of a trunk of every VID, the default PVID native."""
     return {vid: ACCESS if vid == default_pvid else "" for vid in range(VID_MIN, VID_MAX + 1)}
+
+
+def is_every(vlans: Vlans | None) -> bool:
+    """Given VLANs, return whether they are all that there are."""
+    return vlans is not None and len(vlans) >= VID_MAX
 
 
 def checked_vid(text: str) -> int:
@@ -51,11 +60,7 @@ def from_bridge(shown: object) -> Vlans:
             raise TypeError
         for bridge_port in shown:
             for entry in bridge_port["vlans"]:
-                words = [
-                    word
-                    for flag, word in (("PVID", "pvid"), ("Egress Untagged", "untagged"))
-                    if flag in entry.get("flags", ())
-                ]
+                words = [word for word, flag in FLAGS.items() if flag in entry.get("flags", ())]
                 for vid in range(entry["vlan"], entry.get("vlanEnd", entry["vlan"]) + 1):
                     vlans[vid] = " ".join(words)
     except (TypeError, KeyError, AttributeError) as error:
@@ -83,6 +88,11 @@ def changes(tap: str, current: Vlans, wanted: Vlans) -> list[list[str]]:
 def to_text(vlans: Vlans) -> str:
     """Given VLANs, return them in one line, as in "10 pvid untagged, 20, 30-40"; "none" if there are none."""
     return ", ".join(f"{vids} {flags}".rstrip() for vids, flags in ranges(vlans)) or "none"
+
+
+def instead(current: Vlans, wanted: Vlans) -> str:
+    """Given current and wanted VLANs, which differ, return the words about that: "1 pvid untagged instead of 20"."""
+    return f"{to_text(current)} instead of {to_text(wanted)}"
 
 
 def from_text(text: str) -> Vlans:

@@ -29,15 +29,16 @@ def why_not_ours(port: Port) -> str:
     return ""
 
 
-def check_bridge(bridge: Bridge) -> None:
-    """Given a bridge, raise HookError if VLANs cannot be set there, or would have no effect."""
+def bridge_fault(bridge: Bridge) -> str:
+    """Given a bridge, return why VLANs cannot be set there, or would have no effect, "" if neither is so."""
     if not bridge.exists:
-        raise HookError(f"there is no bridge {bridge.name}: create it, or correct <bridge name=…/> with virsh net-edit")
+        return f"there is no bridge {bridge.name}: create it, or correct <bridge name=…/> with virsh net-edit"
     if not bridge.vlan_filtering:
-        raise HookError(
+        return (
             f"bridge {bridge.name} does not filter VLANs: turn that on with "
             f"ip link set dev {bridge.name} type bridge vlan_filtering 1"
         )
+    return ""
 
 
 def resolve(group: str, network: Network, default_pvid: int) -> Vlans | None:

@@ -13,9 +13,9 @@ from jsonschema import ValidationError, validate
 from test_tool import DOES_NOT_FILTER, LEFT_ALONE, MAC, REFUSED, UUID, br0, nic
 
 from libvirt_hooks.tool import installation, textfile
-from libvirt_hooks.tool.findings import NOTES, PROBLEMS
+from libvirt_hooks.tool.findings import notes, problems
+from libvirt_hooks.tool.model import NOTES, PROBLEMS
 from libvirt_hooks.tool.monitoring import Look, to_json, to_prometheus
-from libvirt_hooks.tool.verdicts import notes, problems
 from libvirt_hooks.vlans import access
 
 REPOSITORY = Path(__file__).resolve().parents[2]

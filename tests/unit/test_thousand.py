@@ -11,9 +11,9 @@ import pytest
 
 from libvirt_hooks.elements import parse
 from libvirt_hooks.hookdata import parse_domain, port_of
-from libvirt_hooks.tool.inventory import BridgeState, NicState
+from libvirt_hooks.tool.findings import notes, problems
+from libvirt_hooks.tool.model import BridgeState, NicState
 from libvirt_hooks.tool.monitoring import Look, to_json, to_prometheus
-from libvirt_hooks.tool.verdicts import notes, problems
 from libvirt_hooks.vlans import access
 
 VMS, NICS = 1000, 4

@@ -15,12 +15,11 @@ from jsonschema import validate
 
 from libvirt_hooks import VERSION, HookError
 from libvirt_hooks.hookdata import Nic, Port, parse_domain, port_of
-from libvirt_hooks.tool import command, installation
-from libvirt_hooks.tool.findings import NOTES
-from libvirt_hooks.tool.inventory import MADE_PLAIN, BridgeState, NicState
+from libvirt_hooks.tool import command, installation, virsh
+from libvirt_hooks.tool.findings import notes, problem, problems
+from libvirt_hooks.tool.model import MADE_PLAIN, NOTES, BridgeState, NicState, subject, verdict
 from libvirt_hooks.tool.networks import network_of, planned_port
 from libvirt_hooks.tool.table import in_short, to_json, to_table
-from libvirt_hooks.tool.verdicts import notes, problem, problems, subject, verdict
 from libvirt_hooks.vlans import access, every
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -92,7 +91,7 @@ TRUNK = {10: "pvid untagged", 20: "", 30: "", 31: ""}
          "bridge vlan add dev eth0 vid VID master for each that is to leave this host"]),  # set by libvirt itself, say
         ([nic()], br0(DOES_NOT_FILTER), [DOES_NOT_FILTER]),
         # a NIC without a ticket is refused for the same reason: once is enough
-        ([nic(wanted=None, refused=True, reason="no bridge br0"), nic()], br0("no bridge br0"), ["no bridge br0"]),
+        ([nic(wanted=None, refused=True, is_bridges=True, reason="no bridge br0"), nic()], br0("no bridge br0"), ["no bridge br0"]),
         ([nic(made_plain=True)], br0(), [f"web {MAC} vnet0 zerotier: {MADE_PLAIN}: give it its network back with "
          "virsh update-device web NIC.xml --live, where NIC.xml is its <interface> from virsh dumpxml --inactive web, "
          "or stop and start the VM"]),
@@ -533,7 +532,7 @@ def test_what_is_wrong_with_the_hooks_is_found(hooks, spoil, code, says):
 
 @pytest.mark.parametrize("place", ["lib64", "lib/x86_64-linux-gnu"])
 def test_a_missing_lxc_hook_matters_only_where_libvirt_runs_containers(hooks, tmp_path, monkeypatch, place):
-    monkeypatch.setattr(installation, "DRIVERS", tmp_path / "usr")
+    monkeypatch.setattr(virsh, "DRIVERS", tmp_path / "usr")
     (hooks / "lxc").unlink()
     assert installation.problems() == []
     driver = tmp_path / "usr" / place / "libvirt/connection-driver/libvirt_driver_lxc.so"

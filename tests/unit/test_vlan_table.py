@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from jsonschema import validate
 
 from libvirt_hooks.hookdata import Port
-from libvirt_hooks.tool.inventory import BridgeState, NicState
+from libvirt_hooks.tool.findings import problems
 from libvirt_hooks.tool.members import lacks_uplink, vlans_in_use
-from libvirt_hooks.tool.verdicts import problems
+from libvirt_hooks.tool.model import BridgeState, NicState
 from libvirt_hooks.tool.vlan_table import to_json, to_table, wrapped
 from libvirt_hooks.vlans import access, every
 
@@ -91,7 +91,7 @@ def test_check_and_vlans_find_the_same_vlans_that_no_uplink_carries(nics, uplink
             ["31-32", "br1", "x", "-", "b", "-", "-"],
         ]),
         # two NICs of one VM, two names of one portgroup
-        ([web(), nic("web", "zerotier-46", access(46)), nic("app", "zerotier(default)", access(46))], [CARRIED],
+        ([web(), nic("web", "zerotier-46", access(46)), nic("app", "zerotier", access(46), is_default=True)], [CARRIED],
          [["46", "br0", "zerotier, zerotier-46", "web, app", "-", "eth0", "-"]]),
         # tells the VMs whose tap is in another VLAN than wanted: in both
         ([web(access(1))], [CARRIED], [

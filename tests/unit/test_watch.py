@@ -57,7 +57,7 @@ def test_a_repair_that_fails_is_tried_again():
 def test_three_repairs_within_a_minute_are_followed_by_pauses_that_grow():
     memory, said, now = Memory(), [], 100.0
     for _ in range(10):
-        said.append(note_repair(memory, now).rpartition(" is in ")[2])
+        said.append(note_repair(memory, now).rpartition(" in ")[2])
         now = max(memory.paused_until, now + 0.1)
     assert said == ["", "", "4 s", "8 s", "16 s", "32 s", "60 s", "60 s", "60 s", "60 s"]
 

@@ -13,8 +13,9 @@ from functools import partial
 
 from .. import OFF, VERSION, HookError, hook, log, setter, tickets
 from ..vlans import checked_vid, to_text
-from . import graph, installation, monitoring, repair, textfile, verdicts, vlan_table, watch
-from .inventory import NicState, bridges, planned_nics, planned_nics_of_all, running_nics
+from . import findings, graph, installation, monitoring, repair, textfile, vlan_table, watch
+from .inventory import bridges, planned_nics, planned_nics_of_all, running_nics
+from .model import NicState, subject
 from .table import to_json, to_table
 
 NO_PROBLEM, PROBLEM, UNKNOWN = 0, 1, 2
@@ -84,7 +85,7 @@ def _off(_: argparse.Namespace) -> int:
     print("the hooks are switched off until libvirt-vlan on, or until the next boot")
     for nic in planned_nics_of_all():
         if nic.wanted is not None or nic.refused:
-            print(log.one_line(f"{verdicts.subject(nic)}: will start in the default VLAN of its bridge"))
+            print(log.one_line(f"{subject(nic)}: will start in the default VLAN of its bridge"))
     return NO_PROBLEM
 
 
@@ -107,8 +108,8 @@ def _show(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     nics = _running()
     used = bridges(nics)
-    wrong = [*verdicts.problems(nics, used), *installation.problems()]
-    found = [*wrong, *verdicts.notes(nics, used)]
+    wrong = [*findings.problems(nics, used), *installation.problems()]
+    found = [*wrong, *findings.notes(nics, used)]
     if options.json:
         text = f"{monitoring.to_json(found)}\n"
     elif options.prometheus:
@@ -145,7 +146,7 @@ def _sync(options: argparse.Namespace) -> int:
         try:
             _set_vlans(nic, options.dry_run)
         except HookError as error:
-            _complain(f"{verdicts.subject(nic)}: {error}")
+            _complain(f"{subject(nic)}: {error}")
             status = PROBLEM
     return status
 
@@ -181,7 +182,7 @@ def _plan(options: argparse.Namespace) -> int:
             says = f"wanted on {nic.port.bridge}: {to_text(nic.wanted)}"
         else:
             says = f"{'refused' if nic.refused else 'left alone'}: {nic.reason}"
-        print(log.one_line(f"{verdicts.subject(nic)}: {says}"))
+        print(log.one_line(f"{subject(nic)}: {says}"))
     return PROBLEM if any(nic.refused for nic in nics) else NO_PROBLEM
 
 

@@ -10,8 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from ..log import one_line
-from ..vlans import VID_MAX, Vlans, to_text
-from .inventory import MADE_PLAIN, BridgeState, NicState
+from ..vlans import Vlans, is_every, to_text
 from .members import (
     MISSING,
     OTHER_FLAGS,
@@ -25,7 +24,17 @@ from .members import (
     portgroups,
     vlans_in_use,
 )
-from .verdicts import LEFT_ALONE, NOT_ON_BRIDGE, REFUSED, RIGHT, WRONG, verdict
+from .model import (
+    LEFT_ALONE,
+    MADE_PLAIN,
+    NOT_ON_BRIDGE,
+    REFUSED,
+    RIGHT,
+    WRONG,
+    BridgeState,
+    NicState,
+    verdict,
+)
 from .vlan_table import NO_UPLINK, vids, wrapped
 
 # Okabe's and Ito's colours, without those too pale for a line on white or too near to red.
@@ -92,7 +101,7 @@ def _bridge(name: str, bridge: BridgeState, nics: list[NicState], to_vms: ToVms)
     if every:
         boxes.append(f'    {name}every [label="every VLAN"]')
         for uplink, vlans in bridge.uplinks.items():
-            some = "" if len(vlans) == VID_MAX else ', label="some of them"'
+            some = "" if is_every(vlans) else ', label="some of them"'
             lines.append(f'  {ups[uplink]} -> {name}every [color="{GREY}"{some}]')
     for nic in every:
         look = f'color="{GREY}"' if verdict(nic) in (RIGHT, LEFT_ALONE) else f'color="{RED}"'
@@ -175,6 +184,6 @@ def _words(nic: NicState) -> str:
 
 def _in_words(vlans: Vlans | None) -> str:
     """Given VLANs, return them in the words of the graph."""
-    if vlans and len(vlans) == VID_MAX:
+    if is_every(vlans):
         return "every VLAN"
     return f"VLAN {to_text(vlans).replace('pvid untagged', 'untagged')}" if vlans else "no VLAN"

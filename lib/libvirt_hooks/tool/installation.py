@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 from .. import OFF, VERSION, tickets
-from .findings import Finding
+from .model import Finding
+from .virsh import has_lxc_driver
 
 HOOKS = Path("/etc/libvirt/hooks")
 PACKAGE = Path("/usr/share/libvirt-hooks")  # where the Debian package has the hooks and their lib
 TOOL = Path(__file__).resolve().parent  # says how this tool was installed; in a one-file build it is no directory
 PROC = Path("/proc")
-DRIVERS = Path("/usr")  # somewhere below are libvirt's drivers
 PACKAGED = "50-libvirt-hooks"  # the package's file in NAME.d
 # which daemon runs which hook
 DAEMONS = {
@@ -85,12 +85,6 @@ def _systemctl(question: str, unit: str) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
-
-
-def has_lxc_driver() -> bool:
-    """Return whether this libvirt can run containers."""
-    places = [*DRIVERS.glob("lib*"), *DRIVERS.glob("lib/*")]  # Debian's are in lib/x86_64-linux-gnu
-    return any((place / "libvirt/connection-driver/libvirt_driver_lxc.so").exists() for place in places)
 
 
 def installed() -> dict[str, bool]:

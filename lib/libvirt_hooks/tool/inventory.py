@@ -13,44 +13,15 @@ from functools import cache
 
 from .. import HookError, bridge, facts, lifecycle, sysfs, tickets
 from ..decision import Facts, decide
-from ..hookdata import Domain, Nic, Port, parse_domain, parse_identity, port_of
+from ..hookdata import Domain, Nic, parse_domain, parse_identity, port_of
 from ..tickets import Ticket
 from ..vlans import Vlans
-from ..wanted import check_bridge
+from ..wanted import bridge_fault
 from . import virsh
+from .model import MADE_PLAIN, BridgeState, NicState
 from .networks import network_of, planned_port
 
 NO_NETWORK = "it is not a port of a libvirt network"
-MADE_PLAIN = "libvirt has turned it into a plain bridge NIC, as virsh domif-setlink does"
-
-
-@dataclass(frozen=True)
-class NicState:
-    """A NIC of a VM with its wanted and current VLANs."""
-
-    port: Port
-    network: str
-    tap: str
-    wanted: Vlans | None  # None: the NIC is left alone, or refused
-    current: Vlans | None  # None: the tap is not on its bridge
-    reason: str  # why wanted is None
-    refused: bool  # the NIC cannot have VLANs
-    made_plain: bool  # libvirt has forgotten that the NIC is a port of a network
-    ticket: Ticket | None  # the one that applies
-    decided: Ticket | None = None  # the one that the hooks would write, where none applies
-    waits: bool = False  # left alone until the guest starts again
-
-
-@dataclass(frozen=True)
-class BridgeState:
-    """A bridge that VMs use."""
-
-    name: str
-    fault: str  # why the bridge keeps VMs out of their VLANs, "" if it does not
-    default_pvid: int
-    uplinks: dict[str, Vlans]  # the bridge ports that are no VM's
-    exists: bool = True
-    filters_vlans: bool = True  # if not, VLANs can be set and have no effect
 
 
 @dataclass(frozen=True)
@@ -73,7 +44,8 @@ def running_nics() -> tuple[list[NicState], list[str]]:
     if lost:
         still_there = [uuid for uri in running for uuid in virsh.running(uri)]
         gone += sorted(lost.difference(still_there))
-    plain = [domain.uuid for domain in domains if any(map(_is_plain, domain.nics)) and not domain.container]
+    changed = [domain for domain in domains if facts.kind_of_domain(domain).CHANGES_LIVE]  # as only libvirt itself can
+    plain = [domain.uuid for domain in changed if any(map(_is_plain, domain.nics))]
     defined = _parsed(virsh.domains(plain, "--inactive"))
     seen = Seen(bridge.vlans_of_all(), tickets.by_nic(), {domain.uuid: domain.nics for domain in defined})
     nics = [_running(domain, nic, seen) for domain in domains if domain.uuid not in gone for nic in domain.nics]
@@ -103,7 +75,7 @@ def bridges(nics: list[NicState]) -> list[BridgeState]:
     return [
         BridgeState(
             name=state.name,
-            fault=_fault(state) if state.name in ours else "",
+            fault=bridge_fault(state) if state.name in ours else "",
             default_pvid=state.default_pvid,
             uplinks={
                 port: current.get(port, {}) for port in sorted(sysfs.bridge_ports(state.name)) if port not in taps
@@ -128,7 +100,7 @@ def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
     if made_plain and ticket:  # nothing else knows the network any more
         network = ticket.network
     if ticket and ticket.vlans is not None:  # the ticket says, too, if the portgroup is the network's default one
-        port.group = tickets.shown_group(ticket.group, ticket.is_default)
+        port.group = ticket.group
     on_bridge = port.bridge and sysfs.master(nic.tap) == port.bridge
     state = NicState(
         port=port,
@@ -140,6 +112,7 @@ def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
         refused=False,
         made_plain=made_plain,
         ticket=ticket,
+        is_default=bool(ticket and ticket.is_default),
     )
     return state if made_plain or state.wanted is not None else _decided(state, known, nic.tap)
 
@@ -180,10 +153,12 @@ def _decided(nic: NicState, known: list[Ticket], interface: str) -> NicState:
         return replace(nic, tap=tap, reason=decision.left_alone or "a live change has left it without wanted VLANs")
     if decision.vlans is None or decision.ticket is None:
         reason, refused = decision.left_alone or decision.refused, bool(decision.refused)
-        return replace(nic, tap=tap, reason=reason, refused=refused, waits=decision.waits)
-    port.group = tickets.shown_group(decision.group, decision.is_default)
+        return replace(
+            nic, tap=tap, reason=reason, refused=refused, waits=decision.waits, is_bridges=decision.is_bridges
+        )
+    port.group = decision.group
     decision.ticket.live = False  # it has started already
-    return replace(nic, tap=tap, wanted=decision.vlans, decided=decision.ticket)
+    return replace(nic, tap=tap, wanted=decision.vlans, decided=decision.ticket, is_default=decision.is_default)
 
 
 def _is_plain(nic: Nic) -> bool:
@@ -229,12 +204,3 @@ def _networks() -> dict[str, bytes]:
         except HookError:
             continue
     return found
-
-
-def _fault(state: sysfs.Bridge) -> str:
-    """Given a bridge, return why the bridge keeps VMs out of their VLANs, "" if it does not."""
-    try:
-        check_bridge(state)
-    except HookError as error:
-        return str(error)
-    return ""

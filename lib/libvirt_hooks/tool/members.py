@@ -6,10 +6,8 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from ..tickets import DEFAULT_MARK
-from ..vlans import VID_MAX, Vlans
-from .inventory import BridgeState, NicState
-from .verdicts import LEFT_ALONE, REFUSED, RIGHT
+from ..vlans import is_every
+from .model import LEFT_ALONE, REFUSED, RIGHT, BridgeState, NicState, users_of_missing_vlans
 
 MISSING, SURPLUS, OTHER_FLAGS = "missing", "surplus", "other flags"
 
@@ -52,7 +50,7 @@ def vlans_in_use(nics: list[NicState], bridges: list[BridgeState], asked: list[i
 def in_every_vlan(nics: list[NicState], bridges: list[BridgeState]) -> list[NicState]:
     """Given the NICs of all running VMs and their bridges, return the NICs that want every VLAN, or are in each."""
     filtering = {bridge.name for bridge in bridges if bridge.filters_vlans}
-    return [nic for nic in nics if nic.port.bridge in filtering and (_is_every(nic.wanted) or _is_every(nic.current))]
+    return [nic for nic in nics if nic.port.bridge in filtering and (is_every(nic.wanted) or is_every(nic.current))]
 
 
 def membership(member: Member) -> str:
@@ -77,20 +75,12 @@ def portgroups(use: VlanUse) -> list[tuple[str, str]]:
     """Given a VLAN, return the (network, portgroup) by which its members have come there, as the NICs name them."""
     come = [member.nic for member in use.members if membership(member) not in (SURPLUS, REFUSED)]
     ports = [(nic.network, nic.port.group) for nic in come]
-    return sorted({(network, group.replace(DEFAULT_MARK, "")) for network, group in ports if group})
+    return sorted({(network, group) for network, group in ports if group})
 
 
 def lacks_uplink(use: VlanUse) -> bool:
-    """Given a VLAN, return whether NICs need it and none of its bridge's uplinks carries it.
-
-    A NIC that wants every VLAN needs none in particular. A bridge without uplinks keeps its VLANs to itself.
-    """
-    needed = any(
-        member.current is not None if member.nic.wanted is None else member.wanted is not None
-        for member in use.members
-        if not _is_every(member.nic.wanted)
-    )
-    return bool(use.bridge.uplinks) and not use.uplinks and needed
+    """Given a VLAN, return whether NICs need it and none of its bridge's uplinks carries it."""
+    return use.first in users_of_missing_vlans(use.bridge, [member.nic for member in use.members])
 
 
 def vms(members: list[Member], *words: str) -> list[str]:
@@ -103,7 +93,7 @@ def _members(nics: list[NicState]) -> dict[int, list[Member]]:
     members: dict[int, list[Member]] = defaultdict(list)
     for nic in nics:
         current, wanted = nic.current or {}, nic.wanted or {}
-        for vid in {vid for vlans in (current, wanted) if not _is_every(vlans) for vid in vlans}:
+        for vid in {vid for vlans in (current, wanted) if not is_every(vlans) for vid in vlans}:
             members[vid].append(Member(nic, current.get(vid), wanted.get(vid)))
     return members
 
@@ -131,7 +121,3 @@ def _joined(uses: list[VlanUse]) -> list[VlanUse]:
 
 def _content(use: VlanUse) -> tuple[object, ...]:
     return use.uplinks, [(id(member.nic), member.current, member.wanted) for member in use.members]
-
-
-def _is_every(vlans: Vlans | None) -> bool:
-    return vlans is not None and len(vlans) >= VID_MAX

@@ -8,10 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from .findings import NOTES, PROBLEMS, Finding
-from .inventory import NicState
+from .model import NOTES, PROBLEMS, VERDICTS, Finding, NicState, verdict
 from .table import vlans_as_json
-from .verdicts import VERDICTS, verdict
 
 JSON_VERSION = 1  # of docs/libvirt-vlan-check.schema.json: a new field leaves it, a changed or removed one does not
 # source: https://prometheus.io/docs/instrumenting/exposition_formats/, "Comments, help text, and type information"

@@ -12,7 +12,7 @@ from .. import HookError, bridge, sysfs, tickets
 from ..setter import TypeCommands, set_vlans
 from ..tickets import Ticket
 from ..vlans import Vlans, changes, of_new_bridge_port
-from ..wanted import check_bridge
+from ..wanted import bridge_fault
 
 
 def planned(tap: str, bridge_name: str, current: Vlans | None, wanted: Vlans) -> list[list[str]]:
@@ -67,7 +67,9 @@ def _put_back(tap: str, bridge_name: str) -> tuple[list[list[str]], list[list[st
     The tap is down in between, because the guest runs, and must not send a frame into the bridge's default VLAN.
     Raises HookError if there is no such bridge, or if somebody has put the tap on another.
     """
-    check_bridge(sysfs.bridge(bridge_name))
+    fault = bridge_fault(sysfs.bridge(bridge_name))
+    if fault:
+        raise HookError(fault)
     if sysfs.master(tap) or not sysfs.ifindex(tap):
         if not sysfs.master(tap):
             raise HookError(f"{tap} does not exist: restart the VM")

@@ -7,14 +7,12 @@ import json
 from typing import Any
 
 from ..log import one_line
-from ..tickets import DEFAULT_MARK
-from ..vlans import Vlans, ranges
-from .inventory import NicState
-from .verdicts import LEFT_ALONE, RIGHT, verdict
+from ..tickets import shown_group
+from ..vlans import FLAGS, Vlans, ranges
+from .model import LEFT_ALONE, RIGHT, NicState, verdict
 
 HEADER = ("VM", "MAC", "TAP", "BRIDGE", "NETWORK", "GROUP", "WANTED", "CURRENT", "VERDICT")
 GREEN, RED, PLAIN = "\033[32m", "\033[31m", "\033[0m"
-FLAGS = {"pvid": "PVID", "untagged": "Egress Untagged"}  # in the words of `bridge -j vlan show`
 
 
 def to_table(nics: list[NicState], colour: bool) -> str:
@@ -54,7 +52,7 @@ def vlans_as_json(vlans: Vlans | None) -> list[dict[str, Any]] | None:
 
 def _row(nic: NicState) -> tuple[str, ...]:
     port = nic.port
-    cells = (port.vm, port.mac, nic.tap, port.bridge, nic.network, port.group)
+    cells = (port.vm, port.mac, nic.tap, port.bridge, nic.network, shown_group(port.group, nic.is_default))
     escaped = tuple(one_line(cell) or "-" for cell in cells)
     return (*escaped, in_short(nic.wanted), in_short(nic.current), verdict(nic))
 
@@ -72,8 +70,8 @@ def _object(nic: NicState) -> dict[str, Any]:
         "tap": nic.tap or None,
         "bridge": port.bridge or None,
         "network": nic.network or None,
-        "portgroup": port.group.replace(DEFAULT_MARK, "") or None,
-        "portgroup_is_default": DEFAULT_MARK in port.group,
+        "portgroup": port.group or None,
+        "portgroup_is_default": nic.is_default,
         "wanted": vlans_as_json(nic.wanted),
         "current": vlans_as_json(nic.current),
         "verdict": verdict(nic),

@@ -10,10 +10,11 @@ import os
 import secrets
 import shlex
 import subprocess
+from pathlib import Path
 
 from .. import LACKING, HookError
-from .installation import has_lxc_driver
 
+DRIVERS = Path("/usr")  # somewhere below are libvirt's drivers
 VIRSH = ("virsh", "-q", "-c")
 QEMU, LXC = "qemu:///system", "lxc:///system"
 TIMEOUT_SECONDS = 60  # libvirtd may be waiting for the hook of another VM
@@ -28,6 +29,12 @@ ASK_DAEMON = "systemctl status libvirtd (or virtqemud) says whether libvirt runs
 def drivers() -> list[str]:
     """Return the URIs of libvirt's drivers: that of VMs, and that of containers if this libvirt has it."""
     return [QEMU, LXC] if has_lxc_driver() else [QEMU]
+
+
+def has_lxc_driver() -> bool:
+    """Return whether this libvirt can run containers."""
+    places = [*DRIVERS.glob("lib*"), *DRIVERS.glob("lib/*")]  # Debian's are in lib/x86_64-linux-gnu
+    return any((place / "libvirt/connection-driver/libvirt_driver_lxc.so").exists() for place in places)
 
 
 def running(uri: str = QEMU) -> list[str]:

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 from ..log import one_line
-from .inventory import BridgeState, NicState
+from ..vlans import FLAGS
 from .members import (
     MISSING,
     OTHER_FLAGS,
@@ -23,8 +23,8 @@ from .members import (
     vlans_in_use,
     vms,
 )
-from .table import FLAGS, PLAIN, RED, aligned, in_short
-from .verdicts import verdict
+from .model import BridgeState, NicState, verdict
+from .table import PLAIN, RED, aligned, in_short
 
 HEADER = ("VLAN", "BRIDGE", "PORTGROUPS", "UNTAGGED", "TAGGED", "UPLINKS", "PROBLEMS")
 CELL_WIDTH = 32  # of a list; a longer one goes on in the next line

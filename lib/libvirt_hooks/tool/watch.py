@@ -16,8 +16,8 @@ import time
 
 from .. import OFF, HookError, bridge, lifecycle, log, setter, sysfs, tickets, waiting
 from ..tickets import Ticket
-from ..vlans import Vlans, from_bridge, to_text
-from ..wanted import check_bridge
+from ..vlans import Vlans, from_bridge, instead
+from ..wanted import bridge_fault
 from . import monitor, repair
 from .patience import FAULT_SECONDS, MINUTE, Memory, next_look, note_fault, note_repair, note_right
 from .places import Nic, Places, tap_of
@@ -203,11 +203,7 @@ class _Watch:
 
     def has_fault(self, name: str, now: float) -> bool:
         """Return whether a bridge keeps taps out of their VLANs; say so once, and look at the bridge again."""
-        fault = ""
-        try:
-            check_bridge(sysfs.bridge(name))
-        except HookError as error:
-            fault = str(error)
+        fault = bridge_fault(sysfs.bridge(name))
         self.note_fault((name, ""), "", fault, now)
         if fault:
             self.due[name, ""] = now + FAULT_SECONDS  # a bridge that is down changes without an event
@@ -302,5 +298,5 @@ def _reason(ticket: Ticket, tap: str, current: Vlans | None) -> str:
     elif current == ticket.vlans:
         why = f"has been down since it was put back on {ticket.bridge}"
     else:
-        why = f"has {to_text(current)} instead of {to_text(ticket.vlans)} on {ticket.bridge}"
+        why = f"has {instead(current, ticket.vlans)} on {ticket.bridge}"
     return f"{tickets.subject(ticket, tap)}: {why}"
