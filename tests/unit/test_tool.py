@@ -91,7 +91,8 @@ TRUNK = {10: "pvid untagged", 20: "", 30: "", 31: ""}
          "bridge vlan add dev eth0 vid VID master for each that is to leave this host"]),  # set by libvirt itself, say
         ([nic()], br0(DOES_NOT_FILTER), [DOES_NOT_FILTER]),
         # a NIC without a ticket is refused for the same reason: once is enough
-        ([nic(wanted=None, refused=True, is_bridges=True, reason="no bridge br0"), nic()], br0("no bridge br0"), ["no bridge br0"]),
+        ([nic(wanted=None, refused=True, is_bridges=True, reason="no bridge br0"), nic()], br0("no bridge br0"),
+         ["no bridge br0"]),
         ([nic(made_plain=True)], br0(), [f"web {MAC} vnet0 zerotier: {MADE_PLAIN}: give it its network back with "
          "virsh update-device web NIC.xml --live, where NIC.xml is its <interface> from virsh dumpxml --inactive web, "
          "or stop and start the VM"]),
