@@ -43,10 +43,8 @@ class Files(SimpleNamespace):
 
     vm: str
     vm_uuid: str
-    began: (
-        float  # seconds, time.monotonic(): a ticket that is older, and written again, is of an interface that is there
-    )
-    since_ns: int  # only tickets that have changed since (st_ctime_ns) are this process's
+    began: float  # seconds, time.monotonic(): the interface of an older ticket, written again, is there already
+    since_ns: int  # at the first look, only tickets that have changed since (st_ctime_ns) are this process's
     changed_ns: int  # when the directory had changed last as it was read; 0: it may have changed since
     known: set[tuple[str, int]]  # names and inodes
 
@@ -209,6 +207,7 @@ def _add(waits: dict[tuple[str, str], Wait], files: Files) -> None:
             ticket=ticket, began=now, due=now, watch_until=0.0 if is_new else now + WATCH_SECONDS, is_new=is_new,
             seen={}, said=set(),
         )  # fmt: skip
+    files.since_ns = 0  # from now on each other ticket is a new one, whatever becomes of the clock
 
 
 def _pause(waits: dict[tuple[str, str], Wait]) -> float:
