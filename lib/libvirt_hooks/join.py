@@ -64,13 +64,11 @@ def _ticket(domain: Domain, start: Start, kind: Kind, starts: list[Start]) -> Ti
         decision = decide(port, start.network, start.facts)
         if decision.left_alone:
             return None
-        if decision.refused:
-            raise HookError(decision.refused)
         ticket = decision.ticket
-    assert ticket is not None
     clash = why_not_both(port, [other.port for other in starts if other.port and other is not start])
-    if clash:
-        raise HookError(clash)
+    if clash or (decision and decision.refused):
+        raise HookError(clash or decision.refused)
+    assert ticket is not None
     if decision:
         for gone in decision.gone:
             tickets.remove(gone)
