@@ -66,8 +66,9 @@ def _ticket(domain: Domain, start: Start, kind: Kind, starts: list[Start]) -> Ti
             return None
         ticket = decision.ticket
     clash = why_not_both(port, [other.port for other in starts if other.port and other is not start])
-    if clash or (decision and decision.refused):
-        raise HookError(clash or decision.refused)
+    refused = clash or (decision.refused if decision else "")
+    if refused:
+        raise HookError(refused)
     assert ticket is not None
     if decision:
         for gone in decision.gone:
