@@ -47,7 +47,7 @@ def type_commands(commands: list[list[str]], subject: str) -> list[object]:
         if is_read(command):
             _log_read_once(shlex.join(command))
     log.info(*(f"{subject}: + {shlex.join(command)}" for command in commands if not is_read(command)))
-    said = _run(commands[0]) if len(commands) == 1 else _run_batch(commands)
+    said = _run(commands)
     reads = [shlex.join(command) for command in commands if is_read(command)]
     answers = _parsed(said)
     if len(answers) != len(reads):
@@ -72,9 +72,15 @@ def vlans_of_all() -> dict[str, Vlans]:
     return {str(entry.get("ifname")): from_bridge([entry]) for entry in shown} if isinstance(shown, list) else {}
 
 
-def _run(command: list[str], stdin: str = "") -> str:
-    """Given a command and its stdin, run it without a shell and return its stdout. Raises HookError if it fails."""
-    typed = shlex.join(command)
+def _run(commands: list[list[str]]) -> str:
+    """Given commands of one program, run them without a shell, several as one batch, and return their stdout.
+
+    Raises HookError, which names the command that failed.
+    """
+    command, stdin, called = commands[0], "", shlex.join(commands[0])
+    if len(commands) > 1:
+        command, called = BATCH[command[0]], f"{called} and those after it"
+        stdin = "".join(f"{shlex.join(_without_options(line))}\n" for line in commands)
     try:
         # Files instead of pipes: sh would start a thread for each pipe. And if this process is killed, `bridge` must
         # not read half a line ("vid 4" of "vid 46").
@@ -98,9 +104,13 @@ def _run(command: list[str], stdin: str = "") -> str:
                 running.wait()
             except sh.ErrorReturnCode as error:
                 if too_late.is_set():
-                    raise HookError(f"{typed}: killed after {TIMEOUT_SECONDS} s: check dmesg, and try again") from error
-                words = _read_back(complained).split() or _read_back(said).split()
-                raise HookError(f"{typed}: exit {error.exit_code}: {' '.join(words)}{FIND_OUT}") from error
+                    raise HookError(
+                        f"{called}: killed after {TIMEOUT_SECONDS} s: check dmesg, and try again"
+                    ) from error
+                words = " ".join(_read_back(complained).split() or _read_back(said).split())
+                words, _, line = words.partition(" Command failed -:")  # a batch says which line has failed
+                failed = shlex.join(commands[int(line) - 1]) if line.isdigit() else called
+                raise HookError(f"{failed}: exit {error.exit_code}: {words}{FIND_OUT}") from error
             except RuntimeError:  # there can be no thread now: nobody would end a command that hangs
                 running.kill()
                 raise
@@ -110,26 +120,10 @@ def _run(command: list[str], stdin: str = "") -> str:
     except sh.CommandNotFound as error:
         raise HookError(f"{command[0]} is not installed: install iproute2") from error
     except sh.ForkException as error:  # its text has a whole traceback
-        raise HookError(f"{typed}: cannot be run: {str(error).strip().splitlines()[-1]}: {LACKING}") from error
+        why = str(error).strip().splitlines()[-1]
+        raise HookError(f"{called}: cannot be run: {why}: {LACKING}") from error
     except (OSError, RuntimeError, ValueError) as error:  # sh could start no thread, or its child was killed
-        raise HookError(f"{typed}: cannot be run: {error}: {LACKING}") from error
-
-
-def _run_batch(commands: list[list[str]]) -> str:
-    """Given commands of one program, run them as one batch, return its stdout. Errors name the command that failed."""
-    batch = BATCH[commands[0][0]]
-    try:
-        return _run(batch, "".join(f"{shlex.join(_without_options(command))}\n" for command in commands))
-    except HookError as error:
-        _, ran, said = str(error).partition(f"{shlex.join(batch)}: ")
-        if not ran:
-            raise
-        advice = FIND_OUT if said.endswith(FIND_OUT) else ""
-        said, _, line = said.removesuffix(FIND_OUT).partition(" Command failed -:")
-        typed = f"{shlex.join(commands[0])} and those after it"
-        if line.isdigit():
-            typed = shlex.join(commands[int(line) - 1])
-        raise HookError(f"{typed}: {said}{advice}") from error
+        raise HookError(f"{called}: cannot be run: {error}: {LACKING}") from error
 
 
 def _without_options(command: list[str]) -> list[str]:

@@ -16,7 +16,7 @@ def test_nobody_waits_for_a_command_that_is_done():
     durations = []
     for _ in range(10):
         began = time.monotonic()
-        bridge._run(["true"])
+        bridge._run([["true"]])
         durations.append(time.monotonic() - began)
 
     assert min(durations) < 0.08
@@ -27,13 +27,13 @@ def test_a_command_that_hangs_is_killed(monkeypatch):
     began = time.monotonic()
 
     with pytest.raises(HookError, match=r"sleep 60: killed after 0\.2 s: check dmesg"):
-        bridge._run(["sleep", "60"])
+        bridge._run([["sleep", "60"]])
     assert time.monotonic() - began < 30
 
 
 def test_a_command_that_is_killed_by_somebody_says_so():
     with pytest.raises(HookError, match=r"exit -9: "):
-        bridge._run(["sh", "-c", "kill -9 $$"])
+        bridge._run([["sh", "-c", "kill -9 $$"]])
 
 
 def test_a_command_that_nobody_could_end_is_ended_at_once(monkeypatch):
@@ -44,6 +44,6 @@ def test_a_command_that_nobody_could_end_is_ended_at_once(monkeypatch):
     began = time.monotonic()
 
     with pytest.raises(HookError, match=r"sleep 60: cannot be run: can't start new thread"):
-        bridge._run(["sleep", "60"])
+        bridge._run([["sleep", "60"]])
     assert time.monotonic() - began < 30
     eventually(lambda: subprocess.run(["pgrep", "-P", str(os.getpid()), "sleep"], check=False).returncode == 1)

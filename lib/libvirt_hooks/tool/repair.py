@@ -37,10 +37,12 @@ def make_right(ticket: Ticket, tap: str, type_commands: TypeCommands) -> None:
     if tickets.bridge_was_replaced(ticket) and not before and not sysfs.is_up(tap):
         after = [_link(tap, "up")]
     subject = tickets.subject(ticket, tap)
+    current = None  # read first
     if before:
         type_commands(before, subject)
+        current = of_new_bridge_port(sysfs.default_pvid(ticket.bridge))  # as planned() has it
     try:
-        set_vlans(ticket, tap, None, type_commands)
+        set_vlans(ticket, tap, current, type_commands)
     except HookError:
         if before:  # the next attempt then sets the tap up: it does so only with a tap that it puts back
             type_commands([_link(tap, "nomaster")], subject)
