@@ -3,7 +3,7 @@
 
     tests/everything.py TOX MINUTES ENVIRONMENT...
 
-At first how long it takes; a line when each environment begins and ends; the whole output of one that fails; at the end
+At first how long it takes; a line when each environment begins and ends, and each minute; the whole output of one that fails; at the end
 the ten slowest tests, and one line that says whether all have passed.
 """
 
@@ -12,10 +12,11 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 AT_ONCE = 4  # a lab has one processor, and sleeps a quarter of its time: four of them keep two processors busy
 SLOWEST = 10
+MINUTE_SECONDS = 60  # between two lines that say how far it is
 
 
 def run(tox, environment, progress):
@@ -73,7 +74,11 @@ def main():
         f"{len(environments)} environments, {AT_ONCE} at once:"
     )
     with ThreadPoolExecutor(AT_ONCE) as executor:
-        results = list(executor.map(lambda environment: run(tox, environment, progress), environments))
+        runs = [executor.submit(run, tox, environment, progress) for environment in environments]
+        while wait(runs, timeout=MINUTE_SECONDS).not_done:
+            running = [name for name, one in zip(environments, runs) if one.running()]
+            progress(f"running: {', '.join(running)}")
+        results = [one.result() for one in runs]
     outputs = [output for _, output in results]
     say("\n".join(["the slowest tests:", *slowest(outputs)]))
     failed = [name for name, (passed, _) in zip(environments, results) if not passed]

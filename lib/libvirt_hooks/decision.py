@@ -163,7 +163,8 @@ def _ticket(port: Port, network: Network, facts: Facts, decision: Decision, know
     ticket = tickets.Ticket(
         uuid=port.uuid, vm=port.vm, vm_uuid=port.vm_uuid, kind=port.kind, mac=port.mac, bridge=port.bridge,
         network=network.name, group=decision.group, is_default=decision.is_default, vlans=decision.vlans,
-        live=bool(facts.interface), created=facts.now, released=False, right=None, interface=None, bridge_index=0,
+        isolated=port.isolated, live=bool(facts.interface), created=facts.now, released=False, right=None,
+        interface=None, bridge_index=0,
     )  # fmt: skip
     for one in known:
         if one.ticket.uuid == port.uuid:

@@ -37,6 +37,7 @@ class Port(SimpleNamespace):
     bridge: str  # "" where the plug is no bridge
     has_vlan: bool  # libvirt tags the port itself
     has_virtualport: bool  # Open vSwitch and the like
+    isolated: bool  # the bridge keeps the port apart from its other isolated ports (<port isolated='yes'/>)
 
 
 class Network(SimpleNamespace):
@@ -65,6 +66,7 @@ class Nic(SimpleNamespace):
     guest_end: str  # a container's end of its veth pair, only while that is still in the host's network namespace
     has_vlan: bool
     has_virtualport: bool
+    isolated: bool
 
 
 class Domain(SimpleNamespace):
@@ -148,6 +150,7 @@ def port_of(domain: Domain, nic: Nic) -> Port:
         bridge=nic.bridge,
         has_vlan=nic.has_vlan,
         has_virtualport=nic.has_virtualport,
+        isolated=nic.isolated,
     )
 
 
@@ -228,6 +231,7 @@ def _port(element: Element) -> Port:
         bridge=checked_interface(bridge) if bridge else "",
         has_vlan=child(element, "vlan") is not None,
         has_virtualport=child(element, "virtualport") is not None,
+        isolated=attribute(element, "port", "isolated") == "yes",
     )
 
 
@@ -245,6 +249,7 @@ def _nic(element: Element) -> Nic:
         guest_end=_interface_or_none(attribute(element, "guest", "actual")),
         has_vlan=child(element, "vlan") is not None,
         has_virtualport=child(element, "virtualport") is not None,
+        isolated=attribute(element, "port", "isolated") == "yes",
     )
 
 

@@ -48,6 +48,7 @@ class Ticket(SimpleNamespace):
     network: str
     group: str  # the portgroup, "" for none
     is_default: bool  # that is the network's default one: the NIC names none
+    isolated: bool  # libvirt has set that at the bridge port, and the kernel forgets it when the port leaves the bridge
     vlans: Vlans | None  # the wanted VLANs; None: the port is left alone
     live: bool  # the interface was there before the ticket
     created: float  # seconds, time.monotonic()
@@ -106,6 +107,7 @@ def write(ticket: Ticket) -> None:
     values[TEXTS.index("group")] = shown_group(ticket.group, ticket.is_default)
     lines = [f"{name} {_escaped(value)}" for name, value in zip((*TEXTS, *DECISION), values)]
     lines += ticket.kind.TICKET_LINES
+    lines += ["isolated 1"] if ticket.isolated else []
     file_name = path(ticket)
     seen = [f"right {ticket.right[0]} {ticket.right[1]}"] if ticket.right else []
     seen += [f"bridge {ticket.bridge_index}"] if ticket.bridge_index else []
@@ -150,6 +152,7 @@ def read(file_name: str) -> Ticket:
             **{**texts, "group": texts["group"].removesuffix(DEFAULT_MARK)},
             is_default=is_default,
             kind=interfaces.of_key(os.path.basename(file_name)),
+            isolated=found.get("isolated") == "1",
             vlans=None if found["vlans"] == LEFT_ALONE else from_text(found["vlans"]),
             live=found["live"] == "1",
             created=float(found["created"]),

@@ -11,6 +11,7 @@ zerotier      (1)      by hand
 """
 
 import contextlib
+import json
 import os
 import platform
 import random
@@ -87,11 +88,15 @@ def nic(bridge, ready):
     """Give nic(number=0, group="zerotier"): a NIC of a running VM that the hooks have made right; its tap."""
     uuids = []
 
-    def make(number=0, group="zerotier", tap=True):
+    def make(number=0, group="zerotier", tap=True, isolated=False):
         mac, uuid = f"{MAC[:-2]}{number + 1:02x}", f"{UUID[:-2]}{number + 1:02}"
-        assert ready.network("port-created", networkport(uuid, group, mac=mac)).returncode == 0
+        xml = networkport(uuid, group, mac=mac)
+        xml = xml.replace("<plug ", "<port isolated='yes'/>\n    <plug ") if isolated else xml
+        assert ready.network("port-created", xml).returncode == 0
         add = bridge.add_tap if tap else bridge.add_guest
         add(f"vnet{number}", mac.replace("52", "fe", 1))
+        if isolated:  # libvirt does that
+            bridge_command("link", "set", "dev", f"vnet{number}", "isolated", "on")
         uuids.append(uuid)
         state_files(uuids, {"web": [f"vnet{number}" for number in range(len(uuids))]})
         eventually(lambda: not ready.detached())
@@ -196,11 +201,54 @@ def test_a_bridge_made_anew_gets_its_taps_back_and_no_frame_gets_astray(bridge, 
         "bridge vlan add dev vnet0 vid 46 pvid untagged master",
         f"{link} up",
     ]
-    # not once more, now that it is off the very bridge that the watch has put it back on
-    ip("link", "set", "vnet0", "nomaster")
-    running.has_said("somebody has taken vnet0 off br0, and it stays off: libvirt-vlan sync web puts it back")
-    assert not Path("/sys/class/net/vnet0/master").exists()
     assert anew.name == "br0"
+
+
+def is_up(tap):
+    return bool(int(Path(f"/sys/class/net/{tap}/flags").read_text(), 16) & 1)
+
+
+def is_isolated(tap):
+    shown = subprocess.check_output(["/usr/sbin/bridge", "-j", "-d", "link", "show", "dev", tap])
+    return json.loads(shown)[0]["isolated"]
+
+
+def test_taps_that_are_taken_off_their_bridge_come_back_whole(bridge, nic, watch):
+    """A reload by ifupdown2 or NetworkManager does that to all taps. libvirt has set `isolated` on these two."""
+    taps = [nic(number, tap=False, isolated=True) for number in range(2)]
+    bridge.add_guest("vnet7", "fe:54:00:00:07:07")
+    running = watch()
+    with sending("guest0"), listening("guest1") as neighbour, listening("guest7") as who:
+        for tap in taps:
+            ip("link", "set", tap, "nomaster")
+        for tap in taps:
+            right(tap, ZEROTIER)
+            eventually(lambda tap=tap: is_up(tap) and is_isolated(tap))
+        time.sleep(1)
+        assert (neighbour(), who()) == (set(), set())
+    link = "ip link set dev vnet0"
+    assert [line for line in running.lines() if "vnet0" in line] == [
+        f"web {MAC} vnet0 zerotier: is not on br0: it was taken off",
+        f"{link} down",
+        f"{link} master br0",
+        "bridge vlan del dev vnet0 vid 1 master",
+        "bridge vlan add dev vnet0 vid 46 pvid untagged master",
+        "bridge link set dev vnet0 isolated on",
+        f"{link} up",
+    ]
+
+
+def test_a_tap_that_libvirt_itself_takes_off_for_a_moment_is_left_to_libvirt(bridge, nic, watch):
+    """libvirt 9 takes a tap off the bridge and puts it back within a second of a live change."""
+    tap = nic()
+    running = watch()
+    ip("link", "set", tap, "nomaster")
+    always(lambda: not Path(f"/sys/class/net/{tap}/master").exists(), 1)
+    ip("link", "set", tap, "master", "br0")
+    right(tap, ZEROTIER)
+
+    assert not any("was taken off" in line for line in running.lines())
+    assert not any("down" in line for line in running.lines())
 
 
 def test_a_bridge_that_does_not_filter_is_said_once_until_it_does(bridge, nic, watch):
@@ -224,11 +272,12 @@ def test_a_bridge_that_does_not_filter_is_said_once_until_it_does(bridge, nic, w
 
 
 def test_what_is_not_its_own_is_left_alone(bridge, nic, ready, watch):
-    """No portgroup, an announced port, a tap off its bridge, an earlier tap's ticket, and all while switched off."""
+    """No portgroup, an announced port, a tap on another bridge, an earlier tap's ticket, and all while switched off."""
     tap, plain, off_bridge, earlier = nic(), nic(1, ""), nic(2), nic(3)
     running = watch()
     bridge_command("vlan", "add", "dev", plain, "vid", "7")
-    ip("link", "set", off_bridge, "nomaster")
+    ip("link", "add", "br9", "type", "bridge")
+    ip("link", "set", off_bridge, "master", "br9")
     ip("link", "del", earlier)
     bridge.add_tap("other", f"fe{MAC[2:-2]}04")
     announced = f"{UUID[:-2]}99"
@@ -236,7 +285,7 @@ def test_what_is_not_its_own_is_left_alone(bridge, nic, ready, watch):
     bridge_command("vlan", "add", "dev", tap, "vid", "7")
     right(tap, ZEROTIER)
     assert ready.network("port-deleted", networkport(announced, "server")).returncode == 0
-    running.has_said(f"somebody has taken {off_bridge} off br0")
+    running.has_said(f"{off_bridge} is on br9 instead of br0: to put it back, ip link set dev {off_bridge} nomaster")
     ready.kill()  # a hook's process that has begun a look ends it
     running.rests()
     Path("/run/libvirt-hooks.off").touch()
@@ -249,13 +298,14 @@ def test_what_is_not_its_own_is_left_alone(bridge, nic, ready, watch):
     bridge_command("vlan", "add", "dev", tap, "vid", "8")
     right(tap, ZEROTIER)
     assert (vlans(plain), vlans("other")) == ({**DEFAULT, 7: ()}, DEFAULT)
-    assert not Path(f"/sys/class/net/{off_bridge}/master").exists()
+    assert Path(f"/sys/class/net/{off_bridge}/master").resolve().name == "br9"
     running.rests()
     for file in TICKETS.glob("f?:*"):
         file.unlink()
     bridge_command("vlan", "add", "dev", tap, "vid", "9")
     always(lambda: 9 in vlans(tap), 1)
-    assert not any(f"dev {name} " in line for line in running.lines() for name in (plain, "other", off_bridge))
+    typed = [line for line in running.lines() if line.startswith(("ip ", "bridge "))]
+    assert not any(f"dev {name} " in line for line in typed for name in (plain, "other", off_bridge))
 
 
 def test_who_insists_is_not_fought_with_for_ever(nic, watch):

@@ -62,7 +62,7 @@ def earlier_port(**changes):
     """Write and return the ticket of another port of the same NIC."""
     ticket = Ticket(
         uuid="00000000-0000-0000-0000-0000000000aa", vm=PORT.vm, vm_uuid=PORT.vm_uuid, kind=taps, mac=PORT.mac,
-        bridge="br0", network="br0", group="server", is_default=False, vlans=access(3), live=False,
+        bridge="br0", network="br0", group="server", is_default=False, isolated=False, vlans=access(3), live=False,
         created=time.monotonic() - 100, released=False, right=None, interface=None, bridge_index=0,
     )  # fmt: skip
     ticket.__dict__.update(changes)

@@ -35,6 +35,7 @@ def ticket(number=1, vid=46, **changes):
         "network": "lan",
         "group": "zerotier",
         "is_default": False,
+        "isolated": False,
         "vlans": access(vid),
         "live": False,
         "created": NOW + number,
@@ -60,6 +61,7 @@ def on_disk(bridge="br0", address=TAP):
         {"live": True},
         {"group": ""},
         {"group": "server-3", "is_default": True},
+        {"isolated": True},
         {"vm": "two  words "},
         {"vm": "naïve € -rf"},
         {"vm": "no\u00a0break"},  # libvirt's own files are found by the name

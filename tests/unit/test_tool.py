@@ -301,7 +301,14 @@ def test_a_nic_is_read_whole():
     port = {"uuid": "caa15290-e4fa-4d2b-a36b-68e22861b043", "vm": "web", "vm_uuid": UUID, "mac": MAC}
     assert (found.tap, found.network) == ("vnet3", "lan")
     assert port_of(vm, found) == Port(
-        **port, kind=None, group="zerotier", plug="bridge", bridge="br0", has_vlan=True, has_virtualport=True
+        **port,
+        kind=None,
+        group="zerotier",
+        plug="bridge",
+        bridge="br0",
+        has_vlan=True,
+        has_virtualport=True,
+        isolated=False,
     )
 
 
@@ -311,7 +318,7 @@ def test_a_nic_of_which_libvirt_says_little_has_little():
     nothing = dict.fromkeys(("kind", "network", "group", "bridge", "tap", "port_uuid", "guest_end"), "")
 
     assert (vm.name, vm.uuid, vm.runs) == ("", UUID, False)
-    assert vm.nics == [Nic(mac=MAC, **nothing, has_vlan=False, has_virtualport=False)]
+    assert vm.nics == [Nic(mac=MAC, **nothing, has_vlan=False, has_virtualport=False, isolated=False)]
 
 
 @pytest.mark.parametrize(

@@ -157,15 +157,14 @@ def _set_vlans(nic: NicState, dry_run: bool) -> None:
         raise HookError(nic.reason)
     if nic.wanted is None or nic.current == nic.wanted:
         return
-    planned = repair.planned(nic.tap, nic.port.bridge, nic.current, nic.wanted)
+    ticket = nic.ticket or nic.decided
+    assert ticket is not None
+    planned = repair.planned(ticket, nic.tap, nic.current)
     if dry_run:
         for command in planned:
             print(shlex.join(command))
         return
-    ticket = nic.ticket
-    if ticket is None:  # the VM started before the hooks were installed: from now on it is like any other
-        assert nic.decided is not None
-        ticket = nic.decided
+    if nic.ticket is None:  # the VM started before the hooks were installed: from now on it is like any other
         tickets.write(ticket)
     setter.when_unlocked(ticket, lambda: repair.make_right(ticket, nic.tap, repair.print_and_type))
 

@@ -21,6 +21,7 @@ class Memory:
     fault: str = ""  # why nothing can be done
     told: bool = True
     since: float = 0.0  # when the fault was first seen
+    off_since: float = 0.0  # when the tap was first seen on no bridge, 0: it is on one
     repairs: list[float] = field(default_factory=list)  # when, within the last minute, or since somebody insists
     pause: float = 0.0
     paused_until: float = 0.0

@@ -15,16 +15,17 @@ from ..vlans import Vlans, changes, of_new_bridge_port
 from ..wanted import bridge_fault
 
 
-def planned(tap: str, bridge_name: str, current: Vlans | None, wanted: Vlans) -> list[list[str]]:
-    """Given a tap, its bridge, its current and its wanted VLANs, return the commands that make the tap right.
+def planned(ticket: Ticket, tap: str, current: Vlans | None) -> list[list[str]]:
+    """Given a ticket, its tap and the tap's current VLANs, return the commands that make the tap right.
 
     If the tap is not on its bridge, its current VLANs are None, and the first commands put the tap back.
     Raises HookError if the tap cannot be put back on its bridge.
     """
+    assert ticket.vlans is not None
     if current is not None:
-        return changes(tap, current, wanted)
-    before, after = _put_back(tap, bridge_name)
-    return [*before, *changes(tap, of_new_bridge_port(sysfs.default_pvid(bridge_name)), wanted), *after]
+        return changes(tap, current, ticket.vlans)
+    before, after = _put_back(ticket, tap)
+    return [*before, *changes(tap, of_new_bridge_port(sysfs.default_pvid(ticket.bridge)), ticket.vlans), *after]
 
 
 def make_right(ticket: Ticket, tap: str, type_commands: TypeCommands) -> None:
@@ -32,10 +33,10 @@ def make_right(ticket: Ticket, tap: str, type_commands: TypeCommands) -> None:
 
     The caller holds the tap's lock. Raises HookError if that fails.
     """
-    before, after = ([], []) if sysfs.master(tap) == ticket.bridge else _put_back(tap, ticket.bridge)
+    before, after = ([], []) if sysfs.master(tap) == ticket.bridge else _put_back(ticket, tap)
     # a sync or watch was killed before it set the tap up
     if tickets.bridge_was_replaced(ticket) and not before and not sysfs.is_up(tap):
-        after = [_link(tap, "up")]
+        after = _up(ticket, tap)
     subject = tickets.subject(ticket, tap)
     current = None  # read first
     if before:
@@ -43,12 +44,12 @@ def make_right(ticket: Ticket, tap: str, type_commands: TypeCommands) -> None:
         current = of_new_bridge_port(sysfs.default_pvid(ticket.bridge))  # as planned() has it
     try:
         set_vlans(ticket, tap, current, type_commands)
+        for command in after:  # of two programs
+            type_commands([command], subject)
     except HookError:
         if before:  # the next attempt then sets the tap up: it does so only with a tap that it puts back
             type_commands([_link(tap, "nomaster")], subject)
         raise
-    if after:
-        type_commands(after, subject)
     tickets.mark_bridge(ticket)
 
 
@@ -63,12 +64,15 @@ def print_and_type(commands: list[list[str]], subject: str) -> list[object]:
     return bridge.type_commands(commands, subject)
 
 
-def _put_back(tap: str, bridge_name: str) -> tuple[list[list[str]], list[list[str]]]:
-    """Given a tap that is not on its bridge, return the commands before and after those that set its VLANs.
+def _put_back(ticket: Ticket, tap: str) -> tuple[list[list[str]], list[list[str]]]:
+    """Given a ticket and its tap, which is not on its bridge, return the commands before and after those that set the
+    VLANs.
 
-    The tap is down in between, because the guest runs, and must not send a frame into the bridge's default VLAN.
-    Raises HookError if there is no such bridge, or if somebody has put the tap on another.
+    The tap is down in between, because the guest runs, and must not send a frame into the bridge's default VLAN, or to
+    a port that it is isolated from. Raises HookError if there is no such bridge, or if somebody has put the tap on
+    another.
     """
+    bridge_name = ticket.bridge
     fault = bridge_fault(sysfs.bridge(bridge_name))
     if fault:
         raise HookError(fault)
@@ -79,7 +83,13 @@ def _put_back(tap: str, bridge_name: str) -> tuple[list[list[str]], list[list[st
             f"{tap} is on {sysfs.master(tap)} instead of {bridge_name}: to put it back, ip link set dev {tap} nomaster "
             "and then libvirt-vlan sync"
         )
-    return [_link(tap, "down"), _link(tap, "master", bridge_name)], [_link(tap, "up")]
+    return [_link(tap, "down"), _link(tap, "master", bridge_name)], _up(ticket, tap)
+
+
+def _up(ticket: Ticket, tap: str) -> list[list[str]]:
+    """Given a ticket and its tap, which is down on its bridge, return the commands that make it whole and set it up."""
+    isolated = [["bridge", "link", "set", "dev", tap, "isolated", "on"]] if ticket.isolated else []
+    return [*isolated, _link(tap, "up")]
 
 
 def _link(tap: str, *words: str) -> list[str]:

@@ -180,17 +180,29 @@ class _Watch:
                 if ticket.vlans is None or self.has_fault(name, now):
                     return
                 subject = tickets.subject(ticket, tap)
-                if sysfs.master(tap) != name:
-                    _check_bridge_was_replaced(ticket, tap)
+                if sysfs.master(tap):
+                    self.memory(nic).off_since = 0.0
+                elif not self.stays_off(nic, ticket, now):
+                    return
                 if self.dry_run:
                     self.say_what_to_type(nic, ticket, tap, now)
                 else:
                     self.make_right(nic, ticket, tap)
+                    self.memory(nic).off_since = 0.0
                     self.note_fault(nic, "", "", now)
         except BlockingIOError:
             self.due[nic] = now + LOCKED_SECONDS
         except (HookError, OSError) as error:
             self.note_fault(nic, subject, str(error), now)
+
+    def stays_off(self, nic: Nic, ticket: Ticket, now: float) -> bool:
+        """Given a NIC whose tap is on no bridge and its ticket, return whether the tap stays off; else look again."""
+        memory = self.memory(nic)
+        memory.off_since = memory.off_since or now
+        if now - memory.off_since >= FAULT_SECONDS or tickets.bridge_was_replaced(ticket):
+            return True
+        self.due[nic] = memory.off_since + FAULT_SECONDS
+        return False
 
     def look_at_bridge(self, name: str, now: float) -> None:
         """Look at a bridge that keeps taps out of their VLANs; once it does not any more, at its taps."""
@@ -237,7 +249,7 @@ class _Watch:
         if sysfs.master(tap) == ticket.bridge:
             current = from_bridge(bridge.type_commands([bridge.vlan_show(tap)], "")[0])
         assert ticket.vlans is not None
-        typed = [shlex.join(command) for command in repair.planned(tap, ticket.bridge, current, ticket.vlans)]
+        typed = [shlex.join(command) for command in repair.planned(ticket, tap, current)]
         self.note_fault(nic, "", "\n".join([_reason(ticket, tap, current), *typed]) if typed else "", now)
 
     def note_fault(self, nic: Nic, subject: str, sentence: str, now: float) -> None:
@@ -281,20 +293,14 @@ def _without_forgotten(known: list[Ticket]) -> list[Ticket]:
     return waiting.remove_forgotten(known) if watched else known
 
 
-def _check_bridge_was_replaced(ticket: Ticket, tap: str) -> None:
-    """Given a ticket whose tap is not on its bridge, raise HookError if it is on none and the bridge is the same."""
-    if not sysfs.master(tap) and not tickets.bridge_was_replaced(ticket):
-        raise HookError(
-            f"somebody has taken {tap} off {ticket.bridge}, and it stays off: libvirt-vlan sync "
-            f"{shlex.quote(ticket.vm)} puts it back"
-        )
-
-
 def _reason(ticket: Ticket, tap: str, current: Vlans | None) -> str:
     """Given a ticket, its tap and the tap's current VLANs (None: it is on no bridge), return what is wrong."""
     assert ticket.vlans is not None
     if current is None:
-        why = f"is not on {ticket.bridge}, which was deleted and created again"
+        replaced = tickets.bridge_was_replaced(ticket)
+        why = (
+            f"is not on {ticket.bridge}{', which was deleted and created again' if replaced else ': it was taken off'}"
+        )
     elif current == ticket.vlans:
         why = f"has been down since it was put back on {ticket.bridge}"
     else:
