@@ -85,5 +85,5 @@ def test_each_hook_is_run_as_its_first_line_says(inside):
     """The shell script in NAME.d names Python with the options that the hook itself names."""
     for hook in REPOSITORY.glob("hooks/*"):
         script = (inside / f"etc/libvirt/hooks/{hook.name}.d/50-libvirt-hooks").read_text()
-        (python,) = re.findall(r'(?m)^exec (.*) "\$code/', script)
+        (python,) = re.findall(r'\| (.*) "\$code/', script)
         assert (inside / "usr/share/libvirt-hooks" / hook.name).read_text().startswith(f"#!{python}\n")
