@@ -3,8 +3,8 @@
 
     tests/everything.py TOX MINUTES ENVIRONMENT...
 
-At first how long it takes; a line when each environment begins and ends, and each minute; the whole output of one that fails; at the end
-the ten slowest tests, and one line that says whether all have passed.
+At first how long it takes; a line when each environment begins and ends, and each minute; the whole output of one that
+fails; at the end the ten slowest tests, and one line that says whether all have passed.
 """
 
 import re
