@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: MIT
 """When to try again, and when to give up. Knows nothing of what is tried.
 
-Not to be imported while libvirtd waits: `tenacity` can import asyncio.
+Not to be imported while libvirtd waits.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import NoReturn
 
-from tenacity import (
+# tenacity 8.2 and 8.3 import asyncio for a class that nobody uses here: a third of the time until a process can begin.
+# Other releases of tenacity have no such module.
+sys.modules.setdefault("tenacity._asyncio", SimpleNamespace(AsyncRetrying=object))  # type: ignore[arg-type]
+
+from tenacity import (  # noqa: E402
     RetryCallState,
     Retrying,
     retry_if_exception_type,
@@ -20,7 +26,7 @@ from tenacity import (
     wait_fixed,
 )
 
-from . import HookError
+from . import HookError  # noqa: E402
 
 
 def until_false(attempt: Callable[[], bool], pause: Callable[[], float], sleep: Callable[[float], None]) -> None:

@@ -79,3 +79,14 @@ def test_the_hooks_do_without_the_tool(bridge, tmp_path):
 
     assert hook("start", DOMAIN, executable=qemu, name="web").returncode == 0
     assert vlans("vnet0") == {46: ACCESS}
+
+
+def test_a_tenacity_that_imports_asyncio_for_nothing_does_not(bridge):
+    """A third of the time until the detached process can begin; from sh 2 on, sh itself imports asyncio."""
+    code = f"import sys; sys.path.insert(0, {str(REPOSITORY / 'lib')!r}); import libvirt_hooks.retries as retries; "
+    code += "retries.until_false(lambda: False, lambda: 0.0, print); print('asyncio' in sys.modules)"
+    words = ["/usr/bin/python3", "-I", "-c", code]
+    release = subprocess.check_output(
+        ["/usr/bin/python3", "-I", "-c", "import importlib.metadata as m; print(m.version('tenacity'))"], text=True
+    )
+    assert (subprocess.check_output(words, text=True) == "False\n") or not release.startswith(("8.2.", "8.3."))

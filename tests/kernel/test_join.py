@@ -351,7 +351,7 @@ def test_prepare_with_garbage_is_a_line_in_the_log(bridge):
     done = hook("prepare", "\0 garbage & <", executable=QEMU, name="web")
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert "not backed up: " in logged()[-1]
+    eventually(lambda: [line for line in logged() if "not backed up: " in line])
 
 
 def test_a_session_daemon_is_not_in_our_way(bridge, hooks_for_everybody):
