@@ -62,12 +62,14 @@ def eventually(condition, within_seconds=40):  # four labs share two processors
             return value
         assert time.monotonic() < deadline, f"still {value!r} after {within_seconds} s"
         took = time.monotonic() - looked
-        time.sleep(min(max(0.1, 2 * took), 1))  # what is looked at needs the processor, too
+        time.sleep(min(max(0.1, 4 * took), 1))  # what is looked at needs the processor, too
 
 
 def always(condition, for_seconds):
     """Given a condition, watch it stay true for so long."""
     deadline = time.monotonic() + for_seconds
     while time.monotonic() < deadline:
+        looked = time.monotonic()
         assert condition()
-        time.sleep(0.2)  # each look is a process, and takes time from what it looks at
+        took = time.monotonic() - looked
+        time.sleep(max(0.2, 4 * took))  # each look is a process, and takes time from what it looks at
