@@ -25,8 +25,9 @@ def run(tox, environment, place, progress):
     progress(f"{environment} begins")
     began = time.monotonic()
     done = subprocess.run(
-        ["nice", "-n", "0" if place < LONGEST else NICENESS, tox, "run", "-e", environment], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace", check=False,
+        ["nice", "-n", "0" if place < LONGEST else NICENESS, tox, "run", "-e", environment],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        check=False,
     )  # fmt: skip
     counts = ", ".join(re.findall(r"(?m)^=+ (.*(?:passed|failed|error).*) in [\d.]+s", done.stdout)) or "no tests"
     word = "FAILED" if done.returncode else "passed"
