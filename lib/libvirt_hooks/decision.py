@@ -74,7 +74,7 @@ def decide(port: Port, network: Network, facts: Facts) -> Decision:
     if decision.refused:
         decision.vlans = None
         return decision
-    if decision.vlans is not None or (facts.interface and own and not _has_ended(port, own)):
+    if decision.vlans is not None or (facts.interface and own):
         decision.ticket = _ticket(port, network, facts, decision, known)
     return decision
 
@@ -120,7 +120,7 @@ def _why_left_alone(port: Port, facts: Facts, own: list[Known], decision: Decisi
         return reason
     if not decision.group:
         return "it has no portgroup"
-    if _has_ended(port, own):
+    if not facts.interface and _has_ended(port, own):
         return f"its {own[0].ticket.kind.INTERFACE} is gone: libvirt has kept the port of a guest that has ended"
     if facts.interface and not own and decision.is_default:
         decision.waits = True
@@ -169,5 +169,5 @@ def _ticket(port: Port, network: Network, facts: Facts, decision: Decision, know
     for one in known:
         if one.ticket.uuid == port.uuid:
             ticket.created, ticket.live = one.ticket.created, one.ticket.live
-            ticket.right, ticket.bridge_index = one.ticket.right, one.ticket.bridge_index
+            ticket.right, ticket.bridge_index = one.ticket.right if one.lives else None, one.ticket.bridge_index
     return ticket

@@ -127,6 +127,8 @@ def test_a_port_that_libvirt_has_kept_of_a_vm_that_has_ended_is_left_alone():
 
     assert decision.left_alone == "its tap is gone: libvirt has kept the port of a guest that has ended"
     assert (decision.ticket, decision.gone) == (None, [])
+    renamed = decided(known=[known(1, lives=False, **RIGHT)], interface="vnet9")  # it runs with a tap of another name
+    assert (renamed.vlans, renamed.ticket.right) == (access(46), None)
     assert decided(port(uuid=uuid(2), vm_uuid=DB), known=[known(1, **RIGHT)]).vlans == access(46)  # no twin
 
 
