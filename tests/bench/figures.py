@@ -36,6 +36,7 @@ FLOOR = [
     "if os.fork() == 0: [os.close(descriptor) for descriptor in (0, 1, 2)]\n"
     "os._exit(0)",
 ]
+VM_UUID = "14c6f67e-7f4a-4044-b0ed-336b9ee62273"  # of the captured port
 BARE = ["/usr/bin/python3", "-I", "-c", "pass"]
 IMPORTS = ["/usr/bin/python3", "-I", "-c"]
 TICKETS, LOG = Path("/run/libvirt-hooks"), Path("/var/log/libvirt/hooks.log")
@@ -180,7 +181,8 @@ def crowds() -> Figures:
     one = statistics.median(alone)
     hundred = range(1, 101)
     for number in hundred:
-        subprocess.run([*NETWORK, "port-created", "begin", "-"], input=port_created(number).encode(), check=True)
+        xml = port_created(number, own_vm=True)
+        subprocess.run([*NETWORK, "port-created", "begin", "-"], input=xml.encode(), check=True)
     time.sleep(30)  # until all have imported what they need
     with vlan_changes() as times:
         taps(hundred)
@@ -188,7 +190,7 @@ def crowds() -> Figures:
     assert all(vlans(f"vnet{number}") == [46] for number in hundred)
     for number in hundred:
         remove(number)
-    what, all_of_them = "100 taps at once → last VLAN change", times[-1] - times[0]
+    what, all_of_them = "100 taps of 100 VMs at once → last VLAN change", times[-1] - times[0]
     against_one = row(what, all_of_them, "100 times one", 100 * one, "≤ 1.2")
     rows = [explained(against_one, "explained below in part")]
 
@@ -255,7 +257,8 @@ def trunk() -> Figures:
 def waiting() -> Figures:
     """Return lines about the memory and the processor time of a process that waits."""
     for number in range(1, 4):
-        subprocess.run([*NETWORK, "port-created", "begin", "-"], input=port_created(number).encode(), check=True)
+        xml = port_created(number, own_vm=True)
+        subprocess.run([*NETWORK, "port-created", "begin", "-"], input=xml.encode(), check=True)
         time.sleep(2)
     processes = running()
     pss = max(int(line.split()[1]) for process in processes for line in smaps(process) if line.startswith("Pss:"))
@@ -511,12 +514,13 @@ def running() -> list[int]:
     return [int(child) for child in Path("/proc/thread-self/children").read_text().split()]
 
 
-def port_created(number: int) -> str:
-    """Return the XML of port-created, captured from libvirt, for port `number`."""
+def port_created(number: int, own_vm: bool = False) -> str:
+    """Return the XML of port-created, captured from libvirt, for port `number`, of the captured VM or of its own."""
     xml = (DATA / "network-port-created-zerotier.xml").read_text()
     end = f"{number >> 8:02x}:{number & 255:02x}"
     uuid = xml.split("<networkport>")[1].split("<uuid>")[1].split("<")[0]
-    return xml.replace("52:54:00:00:00:01", f"52:54:00:00:{end}").replace(uuid, f"{uuid[:-4]}{number:04x}")
+    xml = xml.replace("52:54:00:00:00:01", f"52:54:00:00:{end}").replace(uuid, f"{uuid[:-4]}{number:04x}")
+    return xml.replace(VM_UUID, f"{VM_UUID[:-4]}{number:04x}") if own_vm else xml
 
 
 def started(number: int) -> str:
@@ -561,7 +565,7 @@ PAGE = """\
 # Benchmarks
 
 On Debian or Ubuntu, `sudo sh tests/check -e bench` repeats the measurements, and writes this page and its plot. The run
-takes twenty minutes. Let the machine do nothing else meanwhile. `-e bench -- watch` prints the figures of one part.
+takes half an hour. Let the machine do nothing else meanwhile. `-e bench -- watch` prints the figures of one part.
 
 Medians of {samples}, all of one run in the lab: a User-Mode Linux {kernel} with one processor, Python {python},
 {versions}, iproute2 {iproute2}. A system call costs some thirty times as much there as on a real
@@ -579,10 +583,13 @@ host, so the milliseconds are not a hypervisor's: compare the ratios.
 * *bash hook* is tests/bench/hook.bash: 20 lines with xmllint and jq that check nothing.
 * *after 0 s* and *after 0.3 s*: the tap joins while the detached process still imports `sh` and `tenacity`. tenacity
   runs every attempt, so none can begin before its import has ended. That is why these rows miss their limits. tenacity
-  8.2 imports asyncio: 15 ms on a host with Debian 12; with Debian 13 it is 4 ms, because sh 2 has imported asyncio
-  already. From 3 s on the import no longer shows.
+  8.2 would also import asyncio, which takes a third of that time: the process has it import nothing of the kind. From 3 s
+  on the import no longer shows.
+* *virsh start*: libvirt calls the qemu hook at `prepare`, the network hook for each NIC, and the qemu hook at `start` and
+  `started`. Each call is a Python that starts, where the bash hook is one bash for each NIC.
+* *the release before*: 1.0.0, which has a process for each NIC. Only the runs with `LAB_BEFORE=DIRECTORY` have these rows.
 * *100 taps at once* share one processor, and each process does more than for one tap: it reads 100 addresses
-  (5 to 10 ms) and sweeps 100 tickets (4 ms). The rest of the 60 ms that each tap takes longer has not been measured.
+  (5 to 10 ms), looks at 100 tickets, and sweeps them (4 ms).
 * *watch: wrong VLAN → the right one* runs from the change that makes another VLAN the PVID to the last of watch's own.
 * *30 times one*: the bridge created again with one tap, times 30. In between the taps' links are down.
 * *among 1,000 ports*: before it decides, the hook looks for a tap that has the NIC's address already, because that is a

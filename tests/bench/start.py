@@ -12,7 +12,6 @@ from figures import ENVIRONMENT, HOOKS, REPOSITORY, SAMPLES, TICKETS, Figures, i
 from scale import LIBVIRT_NETWORK, VIRSH, virsh
 
 BEFORE = os.environ.get("LAB_BEFORE", "")  # a checkout of an earlier release, to compare thirty ports with
-VM_UUID = "14c6f67e-7f4a-4044-b0ed-336b9ee62273"  # of the captured port
 NAMES = ("network", "qemu", "lxc")
 THIRTY = range(1, 31)
 NIC = """<interface type='network'><mac address='52:54:00:00:03:{number:02x}'/>
@@ -42,7 +41,7 @@ def starting() -> Figures:
                     (HOOKS / name).chmod(0o755)
             for nics in (1, 4):
                 spent = seconds([*VIRSH, "start", "--paused", f"vm{nics}"])
-                time.sleep(2)  # the bash hook waits in the background
+                time.sleep(1)  # the bash hook waits in the background
                 virsh("destroy", f"vm{nics}")
                 if sample:  # the first warms the caches up
                     took.setdefault((which, nics), []).append(spent)
@@ -82,8 +81,7 @@ def at_once(hook: Path, vms: int) -> tuple[float, float]:
     for _ in range(3):
         begin = time.monotonic()
         for number in THIRTY:
-            uuid = f"{VM_UUID[:-2]}{number:02x}" if vms > 1 else VM_UUID
-            xml = port_created(number).replace(VM_UUID, uuid)
+            xml = port_created(number, own_vm=vms > 1)
             subprocess.run([hook, "br0", "port-created", "begin", "-"], input=xml.encode(), check=True, env=ENVIRONMENT)
         waiting = [line for process in figures.running() for line in figures.smaps(process) if line.startswith("Pss:")]
         with figures.vlan_changes() as changes:
