@@ -583,8 +583,8 @@ host, so the milliseconds are not a hypervisor's: compare the ratios.
 * *bash hook* is tests/bench/hook.bash: 20 lines with xmllint and jq that check nothing.
 * *after 0 s* and *after 0.3 s*: the tap joins while the detached process still imports `sh` and `tenacity`. tenacity
   runs every attempt, so none can begin before its import has ended. That is why these rows miss their limits. tenacity
-  8.2 would also import asyncio, which takes a third of that time: the process keeps it from that. From 3 s on the import
-  no longer shows.
+  8.2 would also import asyncio, which takes a third of that time: the process keeps it from that. From 3 s on the
+  import no longer shows.
 * *virsh start*: libvirt calls the qemu hook at `prepare`, the network hook for each NIC, and the qemu hook at `start`
   and `started`. Each call is a Python that starts. The bash hook is one bash for each NIC.
 * *the release before*: 1.0.0, which has a process for each NIC. Only runs with `LAB_BEFORE=DIRECTORY` have these rows.
