@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
+from types import ModuleType
 from typing import NoReturn
 
 # tenacity 8.2 and 8.3 import asyncio for a class that nobody uses here: a third of the time until a process can begin.
 # Other releases of tenacity have no such module.
-sys.modules.setdefault("tenacity._asyncio", SimpleNamespace(AsyncRetrying=object))  # type: ignore[arg-type]
+_unused = ModuleType("tenacity._asyncio")
+_unused.AsyncRetrying = object  # type: ignore[attr-defined]
+sys.modules.setdefault("tenacity._asyncio", _unused)
 
 from tenacity import (  # noqa: E402
     RetryCallState,

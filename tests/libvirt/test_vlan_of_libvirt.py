@@ -58,7 +58,7 @@ if LIBVIRT_SETS_VLANS:
         vm("web", the_nic)
 
         assert vlans(tap_of("web", MAC)) == expected
-        assert ": left alone: it has a <vlan>, which libvirt itself sets (since 11.0)\n" in LOG.read_text()
+        assert ": left alone: it has a <vlan>, which libvirt applies itself (since 11.0)\n" in LOG.read_text()
         assert typed() == []
         virsh("destroy", "web")
         nothing_left_behind()
