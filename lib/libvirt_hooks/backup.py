@@ -42,18 +42,12 @@ def _save_in_time(kind: str, xml: bytes) -> None:
     try:
         given = parse_identity(xml)
         end = time.monotonic() + SAVE_SECONDS
-        while True:
-            try:
-                lock = locks.take_definitions(given.uuid)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise HookError(f"an earlier save has not ended: is the disk of {DIRECTORY} hanging?") from None
-                time.sleep(0.1)
+        hangs = f"an earlier save has not ended: is the disk of {DIRECTORY} hanging?"
+        lock = locks.take_within(SAVE_SECONDS, locks.take_definitions, given.uuid, hangs)
     except HookError as error:
         log.error(f"not backed up: {error}")
         return
-    if not run_within(end - time.monotonic(), lambda: save_definition(kind, xml)):
+    if not run_within(max(0.0, end - time.monotonic()), lambda: save_definition(kind, xml)):
         log.error(
             f"{given.name}: not backed up: no answer within {SAVE_SECONDS} s: is the disk of {DIRECTORY} hanging?"
         )

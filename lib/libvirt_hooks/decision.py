@@ -32,6 +32,7 @@ class Facts(SimpleNamespace):
     interface: str  # the NIC's interface on the host, "" if the guest does not run with it yet
     strangers: list[str]  # interfaces of others that could be taken for the NIC's
     known: list[Known]  # the tickets of the NIC's key on the bridge, the oldest first
+    starts: bool  # the guest's own hook sets the VLANs before the guest runs: nobody waits for the interface
     uncalled: str  # what to say if libvirt has not called the hook that should have come before, else ""
 
 
@@ -50,7 +51,7 @@ class Decision(SimpleNamespace):
 
 
 def decide(port: Port, network: Network, facts: Facts) -> Decision:
-    """Given a port, its network and what is known about it, return what becomes of it."""
+    """Given a port, the port's network and what is known about the port, return what becomes of the port."""
     group = port.group or network.default_group  # source: libvirt, docs/formatnetwork.rst, "Portgroups"
     decision = Decision(
         vlans=None, left_alone="", refused="", is_bridges=False, waits=False, group=group,
@@ -67,8 +68,9 @@ def decide(port: Port, network: Network, facts: Facts) -> Decision:
             if decision.vlans is None:
                 decision.left_alone = f"portgroup {group} names no VID"
             else:
-                decision.is_bridges = bool(bridge_fault(facts.bridge))
-                decision.refused = bridge_fault(facts.bridge) or _why_refused(port, facts, known, own)
+                fault = bridge_fault(facts.bridge)
+                decision.is_bridges = bool(fault)
+                decision.refused = fault or _why_refused(port, facts, known, own)
     except HookError as error:
         decision.refused = str(error)
     if decision.refused:
@@ -129,8 +131,8 @@ def _why_left_alone(port: Port, facts: Facts, own: list[Known], decision: Decisi
 
 
 def _why_refused(port: Port, facts: Facts, known: list[Known], own: list[Known]) -> str:
-    """Given a port that is to have VLANs, what is known, and what is known of the tickets that stay and of its guest's
-    among them, return why the port cannot have the VLANs, or "".
+    """Given a port that is to have VLANs, what is known about the port, the tickets that stay, and those of the port's
+    guest among these tickets, return why the port cannot have the VLANs, or "".
 
     An interface is found by its address: if two had the same, one would get the other's VLANs.
     """

@@ -60,14 +60,24 @@ def kind_of_domain(domain: Domain) -> Kind:
 def of_announced(port: Port) -> Facts:
     """Given a port that libvirt announces, return what is known about it. The caller holds the NIC's lock."""
     assert port.kind is not None
-    own, stranger = ("", "") if containers.is_starting(port) else port.kind.announced(port)
+    starts = containers.is_starting(port)
+    own, stranger = ("", "") if starts else port.kind.announced(port)
     uncalled = ""
     if port.kind is taps and statefiles.is_defined_container(port.vm, port.vm_uuid):
         daemon = veths.daemon()
         uncalled = f"the {veths.HOOK} hook was not called: install it, systemctl restart {daemon}, and try again"
+    found = of_port(port, own, [stranger] if stranger else [], tickets.of(port.bridge, tickets.key(port)))
+    found.starts, found.uncalled = starts, uncalled
+    return found
+
+
+def of_port(port: Port, interface: str, strangers: list[str], its_tickets: list[Ticket]) -> Facts:
+    """Given a port, the NIC's interface ("": the guest does not run with it yet), interfaces of others that could be
+    taken for it, and the tickets of the NIC's key, return what is known about the port.
+    """
     return Facts(
-        now=time.monotonic(), bridge=sysfs.bridge(port.bridge), interface=own, strangers=[stranger] if stranger else [],
-        known=[known(ticket) for ticket in tickets.of(port.bridge, tickets.key(port))], uncalled=uncalled,
+        now=time.monotonic(), bridge=sysfs.bridge(port.bridge), interface=interface, strangers=strangers,
+        known=[known(ticket) for ticket in its_tickets], starts=False, uncalled="",
     )  # fmt: skip
 
 
@@ -97,11 +107,8 @@ def _of_nic(domain: Domain, nic: Nic, kind: Kind) -> Start:
             if start.ticket is None:
                 start.network = _network(nic, start.port)
         if start.port and start.network:
-            start.facts = Facts(
-                now=time.monotonic(), bridge=sysfs.bridge(start.port.bridge), interface="",
-                strangers=kind.strangers(nic, start.port.bridge),
-                known=[known(ticket) for ticket in tickets.of(start.port.bridge, tickets.key(start.port))], uncalled="",
-            )  # fmt: skip
+            its_tickets = tickets.of(start.port.bridge, tickets.key(start.port))
+            start.facts = of_port(start.port, "", kind.strangers(nic, start.port.bridge), its_tickets)
     except HookError as error:
         start.error = error
     return start

@@ -37,7 +37,7 @@ def set_vlans_of(xml: bytes) -> None:
     starts = facts.of_start(domain)
     for start in starts:
         try:
-            ticket = _ticket(domain, start, kind, starts)
+            ticket = _ticket(start, kind, starts)
             if ticket is None:
                 _check_left_alone(domain, start, kind)
             else:
@@ -47,8 +47,8 @@ def set_vlans_of(xml: bytes) -> None:
             raise HookError(f"NIC {start.nic.mac}, {interface}: {error}", refuses=True) from error
 
 
-def _ticket(domain: Domain, start: Start, kind: Kind, starts: list[Start]) -> Ticket | None:
-    """Given a guest, one of its NICs, their kind and all its NICs, return the NIC's ticket, None if it is left alone.
+def _ticket(start: Start, kind: Kind, starts: list[Start]) -> Ticket | None:
+    """Given a NIC, its kind and all NICs of its guest, return the NIC's ticket, None if the NIC is left alone.
 
     Raises HookError if the NIC cannot have its wanted VLANs.
     """

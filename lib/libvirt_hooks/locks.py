@@ -10,12 +10,32 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import time
 
 from . import HookError, interfaces, tickets
+
+TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FLOCK = struct.Struct("hhqqi0q")  # source: fcntl_locking(2), struct flock
 # the first bytes of the locks of guests and of saved definitions: those of NICs are below
 GUESTS, DEFINITIONS = 1 << 60, 1 << 61
+
+
+def take_within(seconds: float, take: Callable[[str], int], of: str, why: str) -> int:
+    """Given a limit, one of the functions below, what that takes, and what to say, take the lock as soon as it is free.
+
+    Raises HookError with these words after the limit. Without tenacity, because libvirtd can be waiting.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return take(of)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise HookError(why) from None
+            time.sleep(0.02)
 
 
 def take_nics(key: str) -> int:

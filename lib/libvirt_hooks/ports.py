@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("sh", "tenacity")  # imported after the fork
 LOCK_SECONDS = 5  # a process that types holds the lock for some milliseconds
+BUSY = "another hook process is changing this NIC's port: try again"
 
 
 def port_created(xml: bytes) -> None:
@@ -33,7 +34,8 @@ def port_created(xml: bytes) -> None:
         raise HookError("port-created has no <networkport>: these hooks need libvirt 5.5 or later")
     port.kind = facts.kind_of(port)
     try:
-        lock = _wait_for_lock(port)  # two hooks at once must not both find the address free
+        # two hooks at once must not both find the address free
+        lock = locks.take_within(LOCK_SECONDS, locks.take_nics, tickets.key(port), BUSY)
         try:
             found = facts.of_announced(port)
             decision = decide(port, network, found)
@@ -54,30 +56,29 @@ def port_created(xml: bytes) -> None:
         assert decision.vlans is not None
         assert decision.ticket is not None
         log.info(f"{subject}: wanted on {port.bridge}: {to_text(decision.vlans)}")
-        known = [one.ticket.uuid for one in found.known]
-        _set_detached(port, decision.ticket, found, is_new=port.uuid not in known)
+        _set_detached(port, decision.ticket, found)
     except HookError as error:
         containers.forget_start(port.vm_uuid)  # libvirt gives the start up
         raise HookError(f"{tickets.guest(port)}, NIC {port.mac}: {error}") from error
 
 
-def _set_detached(port: Port, ticket: Ticket, found: Facts, is_new: bool) -> None:
-    """Given a port, its ticket, what is known about it and whether the ticket is new, have its VLANs set.
+def _set_detached(port: Port, ticket: Ticket, found: Facts) -> None:
+    """Given a port, its ticket and what is known about the port, have the port's VLANs set.
 
     A container that starts needs no process: its hook's `start` sets the VLANs, and nothing runs before that. Raises
     HookError, without the new ticket, if another guest's interface has come meanwhile, or if there can be no process.
     """
-    starts = containers.is_starting(port)
     try:
-        if not found.interface and not starts:
+        if not found.interface and not found.starts:
             assert port.kind is not None
             # whoever's interface comes before its own hook sees this ticket; who came before is seen here
             _, stranger = port.kind.announced(port)
             if stranger:
                 raise HookError(name_clash(port, stranger))
-        if not starts:
+        if not found.starts:
             _have_served(ticket, found.now)
     except HookError:
+        is_new = all(one.ticket.uuid != port.uuid for one in found.known)
         if is_new:  # libvirt gives the port up without a port-deleted
             tickets.remove(ticket)
         raise
@@ -132,18 +133,6 @@ def _have_served(ticket: Ticket, began: float) -> None:
         run_detached(work)
     finally:
         os.close(lock)  # the process has its own
-
-
-def _wait_for_lock(port: Port) -> int:
-    """Take the lock of a port's NIC, return its descriptor. Raises HookError if that takes LOCK_SECONDS."""
-    end = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            return locks.take_nics(tickets.key(port))
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise HookError("another hook process is changing this NIC's port: try again") from None
-            time.sleep(0.02)
 
 
 def _check_programs() -> None:

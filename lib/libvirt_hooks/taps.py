@@ -60,7 +60,7 @@ def strangers(nic: Nic, bridge: str) -> list[str]:
 
 
 def seen(ticket: Ticket) -> dict[str, int]:
-    """Given a ticket, return the interfaces on its bridge that can be its tap, with numbers that tell them apart."""
+    """Given a ticket, return by name the bridge ports that can be the ticket's tap, each with its inode in /sys."""
     return sysfs.taps_with(key(ticket.mac), ticket.bridge)
 
 

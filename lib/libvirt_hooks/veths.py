@@ -83,7 +83,7 @@ def strangers(nic: Nic, bridge: str) -> list[str]:
 
 
 def seen(ticket: Ticket) -> dict[str, int]:
-    """Given a ticket, return its veth if that is on its bridge, with a number that tells it apart."""
+    """Given a ticket, return by name the ticket's veth with its index, nothing if the veth is not on its bridge."""
     name = on_bridge(ticket)
     return {name: sysfs.ifindex(name)} if name else {}
 

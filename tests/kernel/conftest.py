@@ -9,6 +9,7 @@ vnet0    vnet1    swp1 ...
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -67,6 +68,20 @@ def hook(operation, xml="", path=None, executable=REPOSITORY / "hooks/network", 
     assert done.stdout == b""
     done.stderr = done.stderr.decode()
     return done
+
+
+def impatient_hook(directory, hook, module, constant, seconds):
+    """Make a copy of a hook in a directory, the same in all but one constant of a module; return its path.
+
+    The constant is its name and its number in seconds, as in ("WAIT_SECONDS", 300).
+    """
+    shutil.copytree(REPOSITORY / "lib", directory / "lib")
+    file = directory / f"lib/libvirt_hooks/{module}.py"
+    name, number = constant
+    text, count = re.subn(rf"(?m)^{name} = {number}\b", f"{name} = {seconds}", file.read_text())
+    assert count == 1
+    file.write_text(text)
+    return shutil.copy(REPOSITORY / "hooks" / hook, directory)
 
 
 def make_bridge_program(directory, lines):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from captured import domain
-from conftest import LOG, MAC, REPOSITORY, UUID, hook, logged, port_created
+from conftest import LOG, MAC, REPOSITORY, UUID, hook, impatient_hook, logged, port_created
 from iproute import eventually
 
 QEMU = REPOSITORY / "hooks/qemu"
@@ -27,12 +27,7 @@ def savers():
 @pytest.fixture
 def impatient(tmp_path):
     """Give a copy of the qemu hook that is the same in all but how long it waits for a disk: three seconds."""
-    shutil.copytree(REPOSITORY / "lib", tmp_path / "lib")
-    backup = tmp_path / "lib/libvirt_hooks/backup.py"
-    text, count = re.subn(r"(?m)^SAVE_SECONDS = 30\b", "SAVE_SECONDS = 3", backup.read_text())
-    assert count == 1
-    backup.write_text(text)
-    return shutil.copy(QEMU, tmp_path / "qemu")
+    return impatient_hook(tmp_path, "qemu", "backup", ("SAVE_SECONDS", 30), 3)
 
 
 def test_a_backup_directory_that_hangs_holds_up_nobody(bridge, impatient):

@@ -3,12 +3,11 @@
 
 import os
 import re
-import shutil
 import time
 from pathlib import Path
 
 import pytest
-from conftest import MAC, REPOSITORY, TICKETS, UUID, detached, hook, logged, port_created, tickets
+from conftest import MAC, TICKETS, UUID, detached, hook, impatient_hook, logged, port_created, tickets
 from iproute import ACCESS, eventually, vlans
 
 ABOUT = f"web {MAC} - zerotier"
@@ -17,12 +16,7 @@ ABOUT = f"web {MAC} - zerotier"
 @pytest.fixture
 def impatient(tmp_path):
     """Give a copy of the hook that is the same in all but its five minutes: they are four seconds."""
-    shutil.copytree(REPOSITORY / "lib", tmp_path / "lib")
-    waiting = tmp_path / "lib/libvirt_hooks/waiting.py"
-    text, count = re.subn(r"(?m)^WAIT_SECONDS = 300\b", "WAIT_SECONDS = 4", waiting.read_text())
-    assert count == 1
-    waiting.write_text(text)
-    return shutil.copy(REPOSITORY / "hooks/network", tmp_path)
+    return impatient_hook(tmp_path, "network", "waiting", ("WAIT_SECONDS", 300), 4)
 
 
 def test_a_port_that_never_comes_is_given_up_with_a_line_in_the_log(bridge, impatient):

@@ -56,7 +56,7 @@ def test_a_port_that_libvirt_takes_back_leaves_what_still_counts(tickets, number
     stay = [one for one in tickets if one not in end.removed]
 
     assert [(int(one.uuid[-2:]), one.released or one is end.kept) for one in stay] == left
-    assert end.decided == [one for one in stay if one.live and one is not end.kept]  # it applies at once
+    assert end.decided == [one for one in stay if one.live and one is not end.kept]  # a decided ticket applies at once
 
 
 @pytest.mark.parametrize(

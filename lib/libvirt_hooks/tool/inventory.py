@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from .. import HookError, bridge, facts, lifecycle, sysfs, tickets
-from ..decision import Facts, decide
+from ..decision import decide
 from ..hookdata import Domain, Nic, parse_domain, parse_identity, port_of
 from ..tickets import Ticket
 from ..vlans import Vlans
@@ -128,8 +128,8 @@ def _planned(domain: Domain, nic: Nic) -> NicState:
 
 
 def _decided(nic: NicState, known: list[Ticket], interface: str) -> NicState:
-    """Given a NIC without a ticket that gives it VLANs, the tickets of its key, and its interface or "" for its next
-    start, return the NIC with the hooks' decision.
+    """Given a NIC, the tickets of the NIC's key, and the NIC's interface ("": as at the next start), return the NIC
+    with the hooks' decision. No ticket gives this NIC VLANs.
     """
     if not nic.network:
         return replace(nic, reason=NO_NETWORK)
@@ -141,10 +141,7 @@ def _decided(nic: NicState, known: list[Ticket], interface: str) -> NicState:
             raise HookError(f"there is no network {nic.network}: define it, or correct the VM with virsh edit")
         network = network_of(port, xml)
         own, stranger = port.kind.announced(port) if port.bridge and not interface else (interface, "")
-        found = Facts(
-            now=time.monotonic(), bridge=sysfs.bridge(port.bridge), interface=interface,
-            strangers=[stranger] if stranger else [], known=[facts.known(one) for one in known], uncalled="",
-        )  # fmt: skip
+        found = facts.of_port(port, interface, [stranger] if stranger else [], known)
     except HookError as error:
         return replace(nic, reason=str(error), refused=True)
     decision = decide(port, network, found)

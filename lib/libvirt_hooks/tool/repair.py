@@ -87,7 +87,7 @@ def _put_back(ticket: Ticket, tap: str) -> tuple[list[list[str]], list[list[str]
 
 
 def _up(ticket: Ticket, tap: str) -> list[list[str]]:
-    """Given a ticket and its tap, which is down on its bridge, return the commands that make it whole and set it up."""
+    """Given a ticket and a tap that is down, return the commands that restore the bridge port and set the tap up."""
     isolated = [["bridge", "link", "set", "dev", tap, "isolated", "on"]] if ticket.isolated else []
     return [*isolated, _link(tap, "up")]
 
