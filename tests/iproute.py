@@ -73,3 +73,9 @@ def always(condition, for_seconds):
         assert condition()
         took = time.monotonic() - looked
         time.sleep(max(0.2, 4 * took))  # each look is a process, and takes time from what it looks at
+
+
+def add_uplink(name, bridge_name=""):
+    """Given a name, and a bridge or "" for none, add an interface that leads off this host, as a physical one does."""
+    ip("link", "add", name, "type", "vxlan", "id", "1", "dstport", "4789", "dev", "lo")
+    ip("link", "set", name, *(["master", bridge_name] if bridge_name else []), "up")

@@ -35,6 +35,11 @@ def vlan_show(tap: str) -> list[str]:
     return ["bridge", "-j", "-compressvlans", "vlan", "show", "dev", tap]
 
 
+def fdb_show(tap: str) -> list[str]:
+    """Given a tap, return the command that shows the entries of the forwarding database that lead to the tap."""
+    return ["bridge", "-j", "fdb", "show", "dev", tap]
+
+
 def type_commands(commands: list[list[str]], subject: str) -> list[object]:
     """Given commands of one program and what their log lines begin with, run them in order, and log each beforehand.
 
@@ -47,6 +52,11 @@ def type_commands(commands: list[list[str]], subject: str) -> list[object]:
         if is_read(command):
             _log_read_once(shlex.join(command))
     log.info(*(f"{subject}: + {shlex.join(command)}" for command in commands if not is_read(command)))
+    return type_unlogged(commands, subject)
+
+
+def type_unlogged(commands: list[list[str]], _: str) -> list[object]:
+    """Do as type_commands(), without a line in the log."""
     said = _run(commands)
     reads = [shlex.join(command) for command in commands if is_read(command)]
     answers = _parsed(said)
@@ -70,6 +80,26 @@ def vlans_of_all() -> dict[str, Vlans]:
     """
     (shown,) = type_commands([["bridge", "-j", "-compressvlans", "vlan", "show"]], "")
     return {str(entry.get("ifname")): from_bridge([entry]) for entry in shown} if isinstance(shown, list) else {}
+
+
+def blocked_vlans() -> dict[str, dict[int, str]]:
+    """Return by bridge port the VLANs that do not forward, with their states; Linux before 5.8 does not say it.
+
+    Raises HookError as type_commands() does.
+    """
+    (shown,) = type_commands([["bridge", "-d", "-j", "-compressvlans", "vlan", "show"]], "")
+    found: dict[str, dict[int, str]] = {}
+    for entry in shown if isinstance(shown, list) else []:
+        for vlan in entry.get("vlans", ()):
+            if vlan.get("state", "forwarding") != "forwarding":
+                vids = range(vlan["vlan"], vlan.get("vlanEnd", vlan["vlan"]) + 1)
+                found.setdefault(str(entry.get("ifname")), {}).update(dict.fromkeys(vids, vlan["state"]))
+    return found
+
+
+def links() -> object:
+    """Return the parsed answer of `ip -d -j link show`. Raises HookError as type_commands() does."""
+    return type_commands([["ip", "-d", "-j", "link", "show"]], "")[0]
 
 
 def _run(commands: list[list[str]]) -> str:

@@ -162,14 +162,17 @@ def _ticket(port: Port, network: Network, facts: Facts, decision: Decision, know
     """Given a port, its network, what is known, the decision and what is known of the tickets that stay, return the
     port's ticket: that of an earlier announcement, if libvirt's daemon was restarted, with the VLANs of now.
     """
+    assert port.kind is not None
     ticket = tickets.Ticket(
         uuid=port.uuid, vm=port.vm, vm_uuid=port.vm_uuid, kind=port.kind, mac=port.mac, bridge=port.bridge,
         network=network.name, group=decision.group, is_default=decision.is_default, vlans=decision.vlans,
-        isolated=port.isolated, live=bool(facts.interface), created=facts.now, released=False, right=None,
-        interface=None, bridge_index=0,
+        isolated=port.isolated, fdb_managed=port.fdb_managed and port.kind.HAS_FDB_MANAGER,
+        live=bool(facts.interface), created=facts.now, released=False, right=None, interface=None, bridge_index=0,
+        link_down=False,
     )  # fmt: skip
     for one in known:
         if one.ticket.uuid == port.uuid:
             ticket.created, ticket.live = one.ticket.created, one.ticket.live
             ticket.right, ticket.bridge_index = one.ticket.right if one.lives else None, one.ticket.bridge_index
+            ticket.link_down = one.ticket.link_down
     return ticket

@@ -38,6 +38,7 @@ class Port(SimpleNamespace):
     has_vlan: bool  # libvirt tags the port itself
     has_virtualport: bool  # Open vSwitch and the like
     isolated: bool  # the bridge keeps the port apart from its other isolated ports (<port isolated='yes'/>)
+    fdb_managed: bool  # libvirt adds the guest's address to the bridge's forwarding database (macTableManager)
 
 
 class Network(SimpleNamespace):
@@ -67,6 +68,7 @@ class Nic(SimpleNamespace):
     has_vlan: bool
     has_virtualport: bool
     isolated: bool
+    fdb_managed: bool
 
 
 class Domain(SimpleNamespace):
@@ -151,6 +153,7 @@ def port_of(domain: Domain, nic: Nic) -> Port:
         has_vlan=nic.has_vlan,
         has_virtualport=nic.has_virtualport,
         isolated=nic.isolated,
+        fdb_managed=nic.fdb_managed,
     )
 
 
@@ -232,6 +235,7 @@ def _port(element: Element) -> Port:
         has_vlan=child(element, "vlan") is not None,
         has_virtualport=child(element, "virtualport") is not None,
         isolated=attribute(element, "port", "isolated") == "yes",
+        fdb_managed=attribute(element, "plug", "macTableManager") == "libvirt",
     )
 
 
@@ -250,6 +254,7 @@ def _nic(element: Element) -> Nic:
         has_vlan=child(element, "vlan") is not None,
         has_virtualport=child(element, "virtualport") is not None,
         isolated=attribute(element, "port", "isolated") == "yes",
+        fdb_managed=attribute(element, "source", "macTableManager") == "libvirt",
     )
 
 

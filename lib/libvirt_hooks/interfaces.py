@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         KEY_PREFIX: str  # how the keys of such NICs begin
         # libvirt changes such a NIC while the guest runs: it announces a second port, decides, and takes one back
         CHANGES_LIVE: bool
+        HAS_FDB_MANAGER: bool  # libvirt heeds macTableManager for such NICs
         TICKET_LINES: tuple[str, ...]  # lines of a ticket's file, for other releases
 
         def key(self, mac: str) -> str: ...  # what tells a NIC apart: its lock, and the names of its tickets

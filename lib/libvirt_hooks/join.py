@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from . import HookError, facts, locks, log, sysfs, tickets
+from . import HookError, facts, locks, log, refusals, sysfs, tickets
 from .decision import decide, why_not_beside, why_not_both
 from .facts import Start
 from .hookdata import Domain, parse_domain
@@ -44,7 +44,10 @@ def set_vlans_of(xml: bytes) -> None:
                 _make_right(ticket, start, kind)
         except HookError as error:
             interface = f"{kind.INTERFACE} {start.nic.guest_end or start.nic.tap}"
-            raise HookError(f"NIC {start.nic.mac}, {interface}: {error}", refuses=True) from error
+            sentence = f"NIC {start.nic.mac}, {interface}: {error}"
+            refusals.note(domain.uuid, domain.name, f"{kind.GUEST} {domain.name}, {sentence}")
+            raise HookError(sentence, refuses=True) from error
+    refusals.forget(domain.uuid)
 
 
 def _ticket(start: Start, kind: Kind, starts: list[Start]) -> Ticket | None:

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from . import HookError, containers, facts, lifecycle, locks, log, missing_package, tickets
+from . import HookError, containers, facts, lifecycle, locks, log, missing_package, refusals, statefiles, tickets
 from .decision import decide, name_clash
 from .detach import run_detached
 from .hookdata import Port, parse_network
@@ -59,7 +59,10 @@ def port_created(xml: bytes) -> None:
         _set_detached(port, decision.ticket, found)
     except HookError as error:
         containers.forget_start(port.vm_uuid)  # libvirt gives the start up
-        raise HookError(f"{tickets.guest(port)}, NIC {port.mac}: {error}") from error
+        sentence = f"{tickets.guest(port)}, NIC {port.mac}: {error}"
+        if not statefiles.has_started(port.vm):  # else it goes on: a hot plug, or a daemon that was restarted
+            refusals.note(port.vm_uuid, port.vm, sentence)
+        raise HookError(sentence) from error
 
 
 def _set_detached(port: Port, ticket: Ticket, found: Facts) -> None:

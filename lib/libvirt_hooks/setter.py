@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from . import HookError, bridge, locks, retries, sysfs, tickets
+from . import HookError, bridge, locks, retries, settings, sysfs, tickets
 from .tickets import Ticket
 from .vlans import Vlans, changes, from_bridge, instead
 
@@ -65,6 +65,24 @@ def set_vlans(
     if current != ticket.vlans:
         raise HookError(f"has {instead(current, ticket.vlans)}: find out what else sets the VLANs of {name}")
     tickets.mark_right(ticket, name, index)
+
+
+def add_entries(ticket: Ticket, name: str) -> str:
+    """Given a ticket and its interface with the wanted VLANs, add the guest's address to the bridge's forwarding
+    database where libvirt does so and these VLANs lack it; return why to try again, "" if that is done.
+
+    Raises HookError if it fails.
+    """
+    assert ticket.vlans is not None
+    if not settings.has_entries(ticket):
+        return ""
+    may_add = settings.may_add_entries(ticket, name)
+    if may_add:
+        subject = tickets.subject(ticket, name)
+        (shown,) = bridge.type_commands([bridge.fdb_show(name)], subject)
+        if settings.lacks_entry(ticket, ticket.vlans, shown):
+            bridge.type_commands([settings.add_entries(ticket, name)], subject)
+    return "" if may_add is not None else f"{tickets.subject(ticket, name)}: libvirt has not plugged it in yet"
 
 
 @contextmanager

@@ -57,6 +57,25 @@ def runs_with(vm: str, tap: str) -> bool:
         return False
 
 
+def is_running(vm: str) -> bool:
+    """Given a VM's name, return whether the VM's CPUs run: it has started, and is not paused.
+
+    Source: libvirt, src/conf/domain_conf.c, virDomainObjFormat().
+    """
+    return b"<domstatus state='running'" in _read(f"{DIRECTORY}/qemu/{vm}.xml") if _is_file_name(vm) else False
+
+
+def has_started(guest: str) -> bool:
+    """Given a VM's or a container's name, return whether libvirt has a record of it: that comes after its ports."""
+    paths = (f"{DIRECTORY}/{driver}/{guest}.xml" for driver in ("qemu", "lxc"))
+    return _is_file_name(guest) and any(map(os.path.exists, paths))
+
+
+def port_state(network: str, uuid: str) -> bytes:
+    """Given a network's name and a port's uuid, return libvirt's record of the port, b"" if there is none."""
+    return _read(f"{DIRECTORY}/network/{network}/ports/{uuid}.xml") if _is_file_name(network) else b""
+
+
 def port_notes(network: str, vm_uuid: str, mac: str) -> list[bytes]:
     """Given a network's name, a domain's uuid and a NIC's MAC address, return libvirt's records of the NIC's ports,
     the newest first.

@@ -132,6 +132,16 @@ def is_up(interface: str) -> bool:
     return bool(int(_read(f"{interface}/flags") or "0", 16) & 1)  # source: Linux, uapi/linux/if.h, IFF_UP
 
 
+def port_settings(interface: str) -> dict[str, str]:
+    """Given an interface, return settings of its bridge port in the words of `bridge link set`, none if it has none.
+
+    Source: Linux, net/bridge/br_sysfs_if.c.
+    """
+    files = {"isolated": "isolated", "learning": "learning", "flood": "unicast_flood"}
+    read = {word: _read(f"{interface}/brport/{file}") for word, file in files.items()}
+    return {word: "on" if value == "1" else "off" for word, value in read.items() if value}
+
+
 def master(interface: str) -> str:
     """Given an interface's name, return the name of the bridge that it is on, "" for none."""
     try:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 GUEST, INTERFACE, HOOK = "VM", "tap", "qemu"
 KEY_PREFIX = ""
 CHANGES_LIVE = True
+HAS_FDB_MANAGER = True
 TICKET_LINES: tuple[str, ...] = ()
 
 

@@ -48,7 +48,8 @@ class Ticket(SimpleNamespace):
     network: str
     group: str  # the portgroup, "" for none
     is_default: bool  # that is the network's default one: the NIC names none
-    isolated: bool  # libvirt has set that at the bridge port, and the kernel forgets it when the port leaves the bridge
+    isolated: bool | None  # as libvirt has set it at the bridge port; None: a release wrote this that did not note it
+    fdb_managed: bool  # libvirt adds the guest's address to the bridge's forwarding database
     vlans: Vlans | None  # the wanted VLANs; None: the port is left alone
     live: bool  # the interface was there before the ticket
     created: float  # seconds, time.monotonic()
@@ -56,6 +57,7 @@ class Ticket(SimpleNamespace):
     right: tuple[str, int] | None  # name and index of the interface that was last seen with the wanted VLANs
     interface: tuple[str, int] | None  # name and index of the interface that is surely this NIC's; at first `right`
     bridge_index: int  # of the ticket's bridge when mark_bridge() noted that, 0: not noted yet
+    link_down: bool  # sync or watch is putting the tap back on its bridge, and has set its link down for that
 
 
 def guest(of: Port | Ticket) -> str:
@@ -107,10 +109,13 @@ def write(ticket: Ticket) -> None:
     values[TEXTS.index("group")] = shown_group(ticket.group, ticket.is_default)
     lines = [f"{name} {_escaped(value)}" for name, value in zip((*TEXTS, *DECISION), values)]
     lines += ticket.kind.TICKET_LINES
-    lines += ["isolated 1"] if ticket.isolated else []
+    if ticket.isolated is not None:
+        manager = "libvirt" if ticket.fdb_managed else "kernel"
+        lines += [f"isolated {'yes' if ticket.isolated else 'no'}", f"macTableManager {manager}"]
     file_name = path(ticket)
     seen = [f"right {ticket.right[0]} {ticket.right[1]}"] if ticket.right else []
     seen += [f"bridge {ticket.bridge_index}"] if ticket.bridge_index else []
+    seen += ["link down"] if ticket.link_down else []
     try:
         os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
         descriptor = os.open(f"{file_name}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -146,13 +151,15 @@ def read(file_name: str) -> Ticket:
         rights = [(note[1], int(note[2])) for note in notes if len(note) == 3 and note[2].isdecimal()]
         right = rights[-1] if rights else None
         on = [int(note[1]) for note in notes if note[0] == "bridge" and len(note) == 2 and note[1].isdecimal()]
+        links = [note[1] for note in notes if note[0] == "link" and len(note) == 2]
         texts = {name: _unescaped(found[name]) for name in TEXTS}
         is_default = texts["group"].endswith(DEFAULT_MARK)
         return Ticket(
             **{**texts, "group": texts["group"].removesuffix(DEFAULT_MARK)},
             is_default=is_default,
             kind=interfaces.of_key(os.path.basename(file_name)),
-            isolated=found.get("isolated") == "1",
+            isolated=found["isolated"] == "yes" if "isolated" in found else None,
+            fdb_managed=found.get("macTableManager") == "libvirt",
             vlans=None if found["vlans"] == LEFT_ALONE else from_text(found["vlans"]),
             live=found["live"] == "1",
             created=float(found["created"]),
@@ -160,6 +167,7 @@ def read(file_name: str) -> Ticket:
             right=right,
             interface=right,
             bridge_index=on[-1] if on else 0,
+            link_down=links[-1:] == ["down"],
         )
     except (ValueError, KeyError, IndexError, HookError) as error:
         raise HookError(f"the ticket {file_name} is damaged ({error}): remove it and restart the VM") from error
@@ -225,6 +233,13 @@ def mark_bridge(ticket: Ticket) -> None:
     index = sysfs.ifindex(ticket.bridge)
     if index and ticket.bridge_index != index:
         _note(ticket, f"bridge {index}")
+
+
+def mark_link(ticket: Ticket, down: bool) -> None:
+    """Note in the ticket that its tap is being put back, and so is down, or that this is done."""
+    if ticket.link_down != down:
+        _note(ticket, "link down" if down else "link up")
+        ticket.link_down = down
 
 
 def bridge_was_replaced(ticket: Ticket) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 GUEST, INTERFACE, HOOK = "container", "veth", "lxc"
 KEY_PREFIX = "veth-"
 CHANGES_LIVE = False  # seen on libvirt 9.0
+HAS_FDB_MANAGER = False  # source: libvirt, src/lxc/lxc_process.c, virLXCProcessSetupInterfaceTap()
 TICKET_LINES: tuple[str, ...] = ("container 1",)  # release 1.0.0 tells a container's ticket by this line
 
 

@@ -132,6 +132,9 @@ def try_to_set_vlans(bridge_name: str, nic_key: str, watch_until: float, is_new:
             if not name:
                 return _off_its_bridge(ticket, watching)
             _set_vlans(ticket, name, is_new)
+            unfinished = setter.add_entries(ticket, name)
+            if unfinished:
+                return unfinished
         return "watching" if watching else ""
 
 

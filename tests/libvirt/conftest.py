@@ -124,8 +124,12 @@ def working():
 
 
 def leftovers():
-    """Return the names of the hooks' files in /run, tickets above all, and the ids of the hooks' processes."""
-    return [file.name for file in TICKETS.glob("*") if file.name != "lock"] + working()
+    """Return the names of the hooks' files in /run, tickets above all, and the ids of the hooks' processes.
+
+    What `check` is to remember of refused starts and of uplinks stays.
+    """
+    kept = ("lock", "refused.", "uplinks.")
+    return [file.name for file in TICKETS.glob("*") if not file.name.startswith(kept)] + working()
 
 
 def nothing_left_behind():

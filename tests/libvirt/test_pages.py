@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, start_libvirtd, undefine_network, virsh
-from iproute import ACCESS, eventually, ip, vlans
+from iproute import ACCESS, add_uplink, eventually, ip, vlans
 
 # README first: it makes the bridge; then what is done with a host that is set up
 PAGES = ("README.md", "docs/operation.md")
@@ -52,7 +52,7 @@ def host(libvirtd, tmp_path_factory):
     os.environ["LIBVIRT_DEFAULT_URI"] = "qemu:///system"
     shutil.rmtree("/var/backups/libvirt", ignore_errors=True)  # other tests' VMs have the same name
     ip("link", "del", "br0")
-    ip("link", "add", "eno1", "type", "dummy")
+    add_uplink("eno1")
     yield
     del os.environ["LIBVIRT_DEFAULT_URI"]
     os.environ["PATH"] = os.environ["PATH"].partition(":")[2]

@@ -4,6 +4,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -20,8 +21,9 @@ from conftest import (
     tap_of,
     undefine_network,
     virsh,
+    virsh_fails,
 )
-from iproute import ACCESS, bridge, eventually, ip, vlans
+from iproute import ACCESS, add_uplink, bridge, eventually, ip, vlans
 from jsonschema import validate
 from libvirt_vlan import (
     GROUPS,
@@ -96,7 +98,9 @@ def test_taps_that_are_right_are_shown_so_and_are_no_problem(taps):
     assert len(out) == 1 + len(GROUPS)
     status, out, err = tool("check")
     assert (status, notes_aside(out), err) == (0, [], [])
-    assert [line for line in out if line.startswith("note: br0: in VLAN 1 without a portgroup: web")]
+    assert [
+        line for line in out if line.startswith("note: br0: in VLAN 1, because no portgroup of theirs names a VID: web")
+    ]
     assert tool("sync") == (0, [], [])
 
 
@@ -120,7 +124,7 @@ def test_programs_are_told_the_same(taps, tmp_path):
     shown = json.loads("\n".join(out))
     validate(shown, CHECK_SCHEMA)
     assert (status, err, [one["line"] for one in shown["problems"]]) == (1, [], lines)
-    assert [one["code"] for one in shown["notes"]] == ["in-default-vlan", "no-uplink"]
+    assert [one["code"] for one in shown["notes"]] == ["in-default-vlan", "no-uplink", "watch-not-enabled"]
 
     file = tmp_path / "libvirt-vlan.prom"
     assert tool("check", "--prometheus", "--output", file) == (1, [], [])
@@ -183,8 +187,7 @@ def test_a_nic_that_libvirt_has_made_plain_is_found(taps):
 @contextlib.contextmanager
 def uplink(vids):
     """Have an uplink that carries these VLANs and the default one."""
-    ip("link", "add", "eth9", "type", "dummy")
-    ip("link", "set", "eth9", "master", BRIDGE)
+    add_uplink("eth9", BRIDGE)
     bridge("vlan", "add", "dev", "eth9", "vid", vids)
     try:
         yield
@@ -193,14 +196,67 @@ def uplink(vids):
 
 
 def test_vlans_that_no_uplink_carries_are_found(taps):
+    command = "; ".join(f"bridge vlan add dev eth9 vid {vids} master" for vids in ("3", "10", "30-40", "46"))
     with uplink("20"):
         assert check() == [
-            "br0: no uplink (eth9) carries VLAN 3, 10, 30-40, 46 of web: bridge vlan add dev eth9 vid VID master "
-            "for each that is to leave this host"
+            "br0: no uplink (eth9) carries VLAN 3, 10, 30-40, 46 of web: if it is to leave this host by eth9, "
+            f"{command}"
         ]
-        for vids in ("3", "10", "30-40", "46"):
-            bridge("vlan", "add", "dev", "eth9", "vid", vids)
+        subprocess.run(command, shell=True, check=True)
         assert check() == []
+
+
+def test_an_uplink_that_carries_nothing_any_more_is_found(taps):
+    with uplink("2-4094"):
+        assert check() == []
+        ip("link", "set", "eth9", "down")
+        assert check() == ["br0: its uplink eth9 is down: ip link set dev eth9 up"]
+        ip("link", "set", "eth9", "up", "nomaster")
+        assert check() == [
+            "br0: has lost its uplink eth9: its VMs reach nothing beyond this host: ip link set dev eth9 master br0"
+        ]
+        ip("link", "add", "other9", "type", "dummy")  # another bridge port that leads nowhere
+        ip("link", "set", "other9", "master", "br0")
+        assert [line.partition(":")[0] for line in check()] == ["br0"]
+        ip("link", "del", "other9")
+        ip("link", "set", "eth9", "master", "br0")
+        bridge("vlan", "add", "dev", "eth9", "vid", "2-4094")
+        assert check() == []
+    (TICKETS / "uplinks.br0").unlink()
+
+
+def test_a_vlan_that_does_not_forward_is_found(taps):
+    tap = taps["zerotier"]
+    bridge("vlan", "set", "dev", tap, "vid", "46", "state", "blocking")
+    command = f"bridge vlan set dev {tap} vid 46 state forwarding"
+    assert check() == [f"web {MACS['zerotier']} {tap} zerotier: no frame passes in VLAN 46 blocking: {command}"]
+    subprocess.run(command.split(), check=True)
+    assert check() == []
+
+
+def test_a_start_that_was_refused_is_found_until_the_vm_starts(taps):
+    """Nobody reads virsh's error when libvirt starts a VM by itself."""
+    xml = (
+        "<domain type='qemu'><name>db</name><memory unit='MiB'>16</memory>"
+        "<os><type arch='armv7l' machine='virt'>hvm</type></os>"
+        f"<devices>{nic('52:54:00:00:00:99', '{}')}<memballoon model='none'/></devices></domain>"
+    )
+    virsh("define", "/dev/stdin", stdin=xml.format("nonsense"))
+    error = virsh_fails("start", "--paused", "db")
+    (line,) = check()
+    assert re.match(
+        r"db: its last start was refused at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: VM db, NIC 52:54:00:00:00:99: ", line
+    )
+    assert line.partition("NIC ")[2] in error
+    virsh(
+        "define",
+        "/dev/stdin",
+        stdin=xml.format("zerotier").replace("<name>", f"<uuid>{virsh('domuuid', 'db')}</uuid><name>"),
+    )
+    virsh("start", "--paused", "db")
+    virsh("destroy", "db")
+    assert check() == []
+    virsh("undefine", "db")
 
 
 def test_a_bridge_that_does_not_filter_vlans_is_found_once(taps):

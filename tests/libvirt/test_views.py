@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from conftest import BRIDGE, REPOSITORY, eventually_settled, nic, tap_of, virsh
-from iproute import bridge, ip
+from iproute import add_uplink, bridge, ip
 from jsonschema import validate
 from libvirt_vlan import NETWORK, define_network, tool
 
@@ -25,8 +25,7 @@ def spoiled(vm):
     web, mail = tap_of("web", MACS[0]), tap_of("mail", MACS[1])
     bridge("vlan", "del", "dev", mail, "vid", "46")
     bridge("vlan", "add", "dev", mail, "vid", "1", "pvid", "untagged")
-    ip("link", "add", "eth9", "type", "dummy")
-    ip("link", "set", "eth9", "master", BRIDGE)
+    add_uplink("eth9", BRIDGE)
     for vids in ("10", "20", "30-35", "46"):
         bridge("vlan", "add", "dev", "eth9", "vid", vids)
     yield web, mail

@@ -23,7 +23,7 @@ def port(group="zerotier", **changes):
     """Return a port of VM web in that portgroup, with changes."""
     fields = {
         "uuid": uuid(1), "vm": "web", "vm_uuid": WEB, "kind": taps, "mac": MAC, "plug": "bridge", "bridge": "br0",
-        "has_vlan": False, "has_virtualport": False, "isolated": False,
+        "has_vlan": False, "has_virtualport": False, "isolated": False, "fdb_managed": False,
     }  # fmt: skip
     return Port(group=group, **{**fields, **changes})
 
@@ -42,9 +42,9 @@ def ticket(number=1, **changes):
     """Return a ticket of web in VLAN 46, with changes."""
     fields = {
         "uuid": uuid(number), "vm": "web", "vm_uuid": WEB, "kind": taps, "mac": MAC, "bridge": "br0", "network": "lan",
-        "group": "zerotier", "is_default": False, "isolated": False, "vlans": access(46), "live": False,
-        "created": NOW - 100 + number,
-        "released": False, "right": None, "interface": None, "bridge_index": 0,
+        "group": "zerotier", "is_default": False, "isolated": False, "fdb_managed": False,
+        "vlans": access(46), "live": False, "created": NOW - 100 + number,
+        "released": False, "right": None, "interface": None, "bridge_index": 0, "link_down": False,
     }  # fmt: skip
     return Ticket(**{**fields, **changes})
 

@@ -36,6 +36,7 @@ def ticket(number=1, vid=46, **changes):
         "group": "zerotier",
         "is_default": False,
         "isolated": False,
+        "fdb_managed": False,
         "vlans": access(vid),
         "live": False,
         "created": NOW + number,
@@ -43,6 +44,7 @@ def ticket(number=1, vid=46, **changes):
         "right": None,
         "interface": None,
         "bridge_index": 0,
+        "link_down": False,
     }
     return Ticket(**{**fields, **changes})
 
@@ -62,6 +64,8 @@ def on_disk(bridge="br0", address=TAP):
         {"group": ""},
         {"group": "server-3", "is_default": True},
         {"isolated": True},
+        {"isolated": None},  # as release 1.0.0 writes it
+        {"fdb_managed": True},
         {"vm": "two  words "},
         {"vm": "naïve € -rf"},
         {"vm": "no\u00a0break"},  # libvirt's own files are found by the name

@@ -75,20 +75,21 @@ TRUNK = {10: "pvid untagged", 20: "", 30: "", 31: ""}
         ([nic()], br0(eth0={1: "", 46: ""}, eth1={}), []),  # one uplink of two is enough
         ([nic()], br0(), []),  # a bridge within this host
         ([nic()], br0(eth0=access(1)), ["br0: no uplink (eth0) carries VLAN 46 of web: "
-         "bridge vlan add dev eth0 vid VID master for each that is to leave this host"]),
+         "if it is to leave this host by eth0, bridge vlan add dev eth0 vid 46 master"]),
         ([nic(TRUNK, TRUNK, vm="db"), nic()], br0(eth0={20: ""}, eth1={}), ["br0: no uplink (eth0, eth1) carries VLAN "
-         "10, 30-31, 46 of db, web: bridge vlan add dev UPLINK vid VID master for each that is to leave this host"]),
+         "10, 30-31, 46 of db, web: if it is to leave this host by eth0, bridge vlan add dev eth0 vid 10 master; "
+         "bridge vlan add dev eth0 vid 30-31 master; bridge vlan add dev eth0 vid 46 master"]),
         ([nic(every(1), every(1), group="all")], br0(eth0=access(1)), []),  # in every VLAN: in none in particular
         ([nic(every(1), every(1))], br0(eth0=access(1)), []),  # by a list of its own
         ([nic(bridge="br1")], br0(eth0=access(1)), []),  # another bridge's
         # what it is to have counts: sync will give it that
         ([nic(current=access(1))], br0(eth0=access(1)), [f"web {MAC} vnet0 zerotier: has 1 pvid untagged instead of "
          "46 pvid untagged on br0: libvirt-vlan sync web", "br0: no uplink (eth0) carries VLAN 46 of web: "
-         "bridge vlan add dev eth0 vid VID master for each that is to leave this host"]),
+         "if it is to leave this host by eth0, bridge vlan add dev eth0 vid 46 master"]),
         # a VM that libvirt has not yet given a tap
         ([nic(**REFUSED, tap="", group="")], br0(), [f"web {MAC} - -: network lan defines no portgroup 'x'"]),
         ([nic(**LEFT_ALONE, current=access(5))], br0(eth0=access(1)), ["br0: no uplink (eth0) carries VLAN 5 of web: "
-         "bridge vlan add dev eth0 vid VID master for each that is to leave this host"]),  # set by libvirt itself, say
+         "if it is to leave this host by eth0, bridge vlan add dev eth0 vid 5 master"]),  # set by libvirt itself, say
         ([nic()], br0(DOES_NOT_FILTER), [DOES_NOT_FILTER]),
         # a NIC without a ticket is refused for the same reason: once is enough
         ([nic(wanted=None, refused=True, is_bridges=True, reason="no bridge br0"), nic()], br0("no bridge br0"),
@@ -111,7 +112,7 @@ def test_check_finds_what_the_hooks_cannot_see(nics, bridge, says):
         ([nic(made_plain=True)], br0(eth0=access(46)), "made-plain", "virsh update-device web NIC.xml --live"),
         ([nic()], br0("no bridge br0: create it"), "no-bridge", ""),
         ([nic()], br0(DOES_NOT_FILTER), "bridge-does-not-filter", "ip link set dev br0 type bridge vlan_filtering 1"),
-        ([nic()], br0(eth0={}), "uplink-lacks-vlan", "bridge vlan add dev eth0 vid VID master"),
+        ([nic()], br0(eth0={}), "uplink-lacks-vlan", "bridge vlan add dev eth0 vid 46 master"),
         ([nic(**LEFT_ALONE, waits=True)],
          br0(eth0=access(46)), "waits-for-restart", ""),
         ([nic(), nic(**LEFT_ALONE, current=access(1), vm="a")], br0(eth0=every(1)), "in-default-vlan",
@@ -152,12 +153,12 @@ def test_check_says_all_that_is_wrong_at_once():
         (
             [nic(), nic(**LEFT_ALONE, current=access(1), vm="guest")],
             br0(eth0={}),
-            "br0: in VLAN 1 without a portgroup: guest: to prevent that, ip link set dev br0 type bridge ",
+            "br0: in VLAN 1, because no portgroup of theirs names a VID: guest: to prevent that, ip link set ",
         ),
         (
             [nic(), *(nic(**LEFT_ALONE, current=access(1), vm=vm) for vm in ("b", "a", "b"))],
             br0(eth0={}),
-            "br0: in VLAN 1 without a portgroup: a, b: to prevent",
+            "br0: in VLAN 1, because no portgroup of theirs names a VID: a, b: to prevent",
         ),
         ([nic(), nic(**LEFT_ALONE, current={}, vm="guest")], br0(default_pvid=0, eth0={}), ""),  # strict
         ([nic(), nic(**LEFT_ALONE, current=access(5))], br0(eth0={}), ""),  # has VLANs of its own
@@ -309,6 +310,7 @@ def test_a_nic_is_read_whole():
         has_vlan=True,
         has_virtualport=True,
         isolated=False,
+        fdb_managed=False,
     )
 
 
@@ -318,7 +320,9 @@ def test_a_nic_of_which_libvirt_says_little_has_little():
     nothing = dict.fromkeys(("kind", "network", "group", "bridge", "tap", "port_uuid", "guest_end"), "")
 
     assert (vm.name, vm.uuid, vm.runs) == ("", UUID, False)
-    assert vm.nics == [Nic(mac=MAC, **nothing, has_vlan=False, has_virtualport=False, isolated=False)]
+    assert vm.nics == [
+        Nic(mac=MAC, **nothing, has_vlan=False, has_virtualport=False, isolated=False, fdb_managed=False)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -54,24 +54,28 @@ def test_a_repair_that_fails_is_tried_again():
     assert next_look(memory, 102) == 103
 
 
-def test_three_repairs_within_a_minute_are_followed_by_pauses_that_grow():
-    memory, said, now = Memory(), [], 100.0
-    for _ in range(10):
-        said.append(note_repair(memory, now).rpartition(" in ")[2])
-        now = max(memory.paused_until, now + 0.1)
-    assert said == ["", "", "4 s", "8 s", "16 s", "32 s", "60 s", "60 s", "60 s", "60 s"]
+def test_repairs_that_somebody_undoes_go_on_each_second_but_are_said_once_a_minute():
+    memory, said, now = Memory(), {}, 100.0
+    while now < 240:
+        is_said, more = note_repair(memory, now)
+        if is_said:
+            said[now] = more.partition(":")[0]
+        assert memory.paused_until == now + 1
+        now = memory.paused_until
+
+    times = ", 60 times within a minute"
+    assert said == {100: "", 101: "", 102: ", 3 times within a minute", 162: times, 222: times}
 
 
 def test_after_a_minute_of_peace_all_begins_anew():
     memory = Memory()
-    for now in (100, 101, 102):
-        said = note_repair(memory, now)
-    assert (said.partition(":")[0], memory.paused_until) == (", 3 times so far", 106)
-    note_right(memory, 106)
-    assert memory.pause == 4
-    note_right(memory, 163)
-    assert memory.pause == 0
-    assert note_repair(memory, 164) == ""
+    for now in (100, 101, 102, 103):
+        note_repair(memory, now)
+    note_right(memory, 150)
+    assert memory.repairs
+    note_right(memory, 164)
+    assert memory.repairs == []
+    assert note_repair(memory, 165) == (True, "")
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)

@@ -14,7 +14,7 @@ from functools import partial
 from .. import OFF, VERSION, HookError, hook, log, setter, tickets
 from ..vlans import checked_vid, to_text
 from . import findings, graph, installation, monitoring, repair, textfile, vlan_table, watch
-from .inventory import bridges, planned_nics, planned_nics_of_all, running_nics
+from .inventory import bridges, note_uplinks, planned_nics, planned_nics_of_all, refused_starts, running_nics
 from .model import NicState, subject
 from .table import to_json, to_table
 
@@ -108,8 +108,10 @@ def _show(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     nics = _running()
     used = bridges(nics)
-    wrong = [*findings.problems(nics, used), *installation.problems()]
-    found = [*wrong, *findings.notes(nics, used)]
+    note_uplinks(used)
+    refused = [findings.refused_start(refusal) for refusal in refused_starts()]
+    wrong = [*findings.problems(nics, used), *refused, *installation.problems()]
+    found = [*wrong, *findings.notes(nics, used), *installation.notes()]
     if options.json:
         text = f"{monitoring.to_json(found)}\n"
     elif options.prometheus:
@@ -155,7 +157,7 @@ def _set_vlans(nic: NicState, dry_run: bool) -> None:
     """Type what leads to the NIC's wanted VLANs and print that, or print it only. Raises HookError if that fails."""
     if nic.refused:
         raise HookError(nic.reason)
-    if nic.wanted is None or nic.current == nic.wanted:
+    if nic.wanted is None or (nic.current == nic.wanted and not nic.not_whole):
         return
     ticket = nic.ticket or nic.decided
     assert ticket is not None

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import time
 from dataclasses import replace
 
-from ..vlans import Vlans, instead, to_text
+from ..refusals import Refusal
+from ..vlans import Vlans, changes, instead, ranges, to_text
+from ..wanted import EVERY_VID
 from .model import (
     LEFT_ALONE,
     MADE_PLAIN,
@@ -23,14 +27,26 @@ from .model import (
     verdict,
 )
 
+LIKE_A_VLAN = re.compile(r"(?i)\bv(lan|id)?[ ._]*[0-9]+$")  # "vlan100", "VLAN 15": what other systems call a VLAN
+
 
 def problems(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
     """Given the NICs of all running VMs and their bridges, return what is not right."""
     # a finding about the bridge says enough about all of its NICs
     found = [finding for nic in nics if not nic.is_bridges and (finding := problem(nic))]
     found += [_made_plain(nic) for nic in nics if nic.made_plain]
+    found += [_blocked(nic) for nic in nics if nic.blocked]
     found += [_fault(bridge) for bridge in bridges if bridge.fault]
-    return [*found, *(finding for bridge in bridges for finding in _not_carried(bridge, nics))]
+    for bridge in bridges:
+        found += [*_cut_off(bridge), *_not_carried(bridge, nics)]
+    return found
+
+
+def refused_start(refusal: Refusal) -> Finding:
+    """Given a start that the hooks have refused, return that finding."""
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(refusal.seconds))
+    sentence = f"its last start was refused at {at}: {refusal.sentence}"
+    return Finding("start-refused", sentence, subject=refusal.vm, vm=refusal.vm, vm_uuid=refusal.vm_uuid)
 
 
 def problem(nic: NicState) -> Finding | None:
@@ -44,6 +60,8 @@ def problem(nic: NicState) -> Finding | None:
         return _of_nic(nic, "wrong-vlans", has, sync)
     if word == NOT_ON_BRIDGE:
         return _of_nic(nic, "not-on-bridge", f"{nic.tap} is not on {nic.port.bridge}", sync, f"{sync} puts it back")
+    if nic.not_whole:
+        return _of_nic(nic, "wrong-port-settings", nic.not_whole, sync)
     return _of_nic(nic, "refused", nic.reason) if word == REFUSED else None
 
 
@@ -54,21 +72,22 @@ def notes(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
         here = [nic for nic in nics if nic.port.bridge == bridge.name]
         if not any(nic.wanted is not None for nic in here):
             continue
+        found += [_names_no_vid(nic) for nic in here if _looks_like_a_vlan(nic)]
         default = {bridge.default_pvid: "pvid untagged"}
-        let_in = sorted({nic.port.vm for nic in here if verdict(nic) == LEFT_ALONE and nic.current == default})
+        let_in = sorted({_in_default(nic) for nic in here if verdict(nic) == LEFT_ALONE and nic.current == default})
         if bridge.default_pvid and let_in:
             command = f"ip link set dev {bridge.name} type bridge vlan_default_pvid 0"
             found.append(
                 _of_bridge(
                     bridge,
                     "in-default-vlan",
-                    f"in VLAN {bridge.default_pvid} without a portgroup: {', '.join(let_in)}",
+                    f"in VLAN {bridge.default_pvid}, because no portgroup of theirs names a VID: {', '.join(let_in)}",
                     command,
                     f"to prevent that, {command} keeps such NICs out, but takes the uplinks and the host itself "
                     f"out of VLAN {bridge.default_pvid}, too: see the strict setting in docs/install.md",
                 )
             )
-        if not bridge.uplinks and not bridge.fault:
+        if not bridge.uplinks and not bridge.lost and not bridge.fault:
             found.append(_of_bridge(bridge, "no-uplink", "has no uplink: its VLANs stay on this host"))
     return found
 
@@ -84,11 +103,60 @@ def _not_carried(bridge: BridgeState, nics: list[NicState]) -> list[Finding]:
         return []
     vms = ", ".join(dict.fromkeys(vm for vid in sorted(users) for vm in users[vid][:1]))
     uplinks = ", ".join(bridge.uplinks)
-    one = uplinks if len(bridge.uplinks) == 1 else "UPLINK"
     lacks = f"no uplink ({uplinks}) carries VLAN {to_text(missing)} of {vms}"
-    command = f"bridge vlan add dev {one} vid VID master"
-    advice = f"{command} for each that is to leave this host"
+    first = next(iter(bridge.uplinks))
+    command = "; ".join(shlex.join(line) for line in changes(first, {}, missing))
+    advice = f"if it is to leave this host by {first}, {command}{_lasting(bridge.uplinks_lasting)}"
     return [replace(_of_bridge(bridge, "uplink-lacks-vlan", lacks, command, advice), wanted=missing)]
+
+
+def _cut_off(bridge: BridgeState) -> list[Finding]:
+    """Given a bridge, return why nothing leaves this host any more, if it once did."""
+    if bridge.lost:
+        lost = f"has lost its uplink {', '.join(bridge.lost)}: its VMs reach nothing beyond this host"
+        command = f"ip link set dev {bridge.lost[0]} master {bridge.name}"
+        return [_of_bridge(bridge, "uplink-lost", lost, command, f"{command}{_lasting(bridge.lasting)}")]
+    if len(bridge.down) + len(bridge.without_carrier) < max(1, len(bridge.uplinks)):
+        return []
+    if bridge.down:
+        command = f"ip link set dev {bridge.down[0]} up"
+        return [_of_bridge(bridge, "uplink-down", f"its uplink {', '.join(bridge.down)} is down", command)]
+    without = f"its uplink {', '.join(bridge.without_carrier)} has no carrier: check the cable and the switch"
+    return [_of_bridge(bridge, "uplink-down", without)]
+
+
+def _blocked(nic: NicState) -> Finding:
+    """Given a NIC that has VLANs which do not forward, return that finding."""
+    states = [f"{vids} {state}" for vids, state in ranges(nic.blocked)]
+    lines = [f"bridge vlan set dev {nic.tap} vid {vids} state forwarding" for vids, _ in ranges(nic.blocked)]
+    return _of_nic(nic, "vlan-not-forwarding", f"no frame passes in VLAN {', '.join(states)}", "; ".join(lines))
+
+
+def _looks_like_a_vlan(nic: NicState) -> bool:
+    """Given a NIC, return whether it is left alone although its portgroup looks as if it meant a VLAN."""
+    group = nic.port.group
+    return verdict(nic) == LEFT_ALONE and (group in EVERY_VID or bool(LIKE_A_VLAN.search(group)))
+
+
+def _names_no_vid(nic: NicState) -> Finding:
+    """Given a NIC whose portgroup looks like a VLAN and is none, return that finding."""
+    group = nic.port.group
+    if group in EVERY_VID:
+        advice = f"remove <portgroup name='{group}'/> from network {nic.network} if {group} is to mean every VID"
+    else:
+        better = re.sub(r"[ ._]*([0-9]+)$", r"-\1", group)
+        advice = f"call it {better} in the network if that is meant, with virsh net-edit {shlex.quote(nic.network)}"
+    return _of_nic(
+        nic, "portgroup-names-no-vid", f"portgroup {group} names no VID, so the hooks leave it alone", "", advice
+    )
+
+
+def _in_default(nic: NicState) -> str:
+    return f"{nic.port.vm} ({nic.port.group})" if nic.port.group else nic.port.vm
+
+
+def _lasting(where: str) -> str:
+    return f"; {where}" if where else ""
 
 
 def _fault(bridge: BridgeState) -> Finding:
@@ -97,7 +165,8 @@ def _fault(bridge: BridgeState) -> Finding:
         return Finding("no-bridge", bridge.fault, bridge=bridge.name)
     command = f"ip link set dev {bridge.name} type bridge vlan_filtering 1"
     sentence = f"bridge {bridge.name} does not filter VLANs"
-    return Finding("bridge-does-not-filter", sentence, command, f"turn that on with {command}", bridge=bridge.name)
+    advice = f"turn that on with {command}{_lasting(bridge.lasting)}"
+    return Finding("bridge-does-not-filter", sentence, command, advice, bridge=bridge.name)
 
 
 def _made_plain(nic: NicState) -> Finding:

@@ -25,6 +25,7 @@ DAEMONS = {
     "qemu": ("virtqemud", "libvirtd"),
     "lxc": ("virtlxcd", "libvirtd"),
 }
+FIREWALLS = ("iptables", "ip6tables")  # of bridge-nf-call-NAME. source: Linux, Documentation/networking/bridge.rst
 SYSTEMD, WATCH = Path("/run/systemd/system"), "libvirt-vlan-watch"  # the directory is there where systemd runs
 
 
@@ -46,9 +47,48 @@ def problems() -> list[Finding]:
         if directory.is_dir():
             for file in sorted([directory, *directory.rglob("*")]):
                 found += _of_owner(file)
-    if SYSTEMD.is_dir() and _systemctl("is-enabled", WATCH) and not _systemctl("is-active", WATCH):
-        found.append(Finding("watch-not-running", f"{WATCH} is enabled but not running", f"systemctl start {WATCH}"))
+    return [*found, *_watch_problems()]
+
+
+def notes() -> list[Finding]:
+    """Return what is possibly intentional: that nobody repairs VLANs, and that a firewall sees VMs' frames."""
+    found = []
+    if not watch_runs() and not _watch_problems():
+        command = f"systemctl enable --now {WATCH}" if SYSTEMD.is_dir() else "libvirt-vlan watch"
+        sentence = "libvirt-vlan watch does not run, so what others do to a running VM's tap stays"
+        found.append(Finding("watch-not-enabled", sentence, command))
+    calling = [name for name in FIREWALLS if _is_on(PROC / "sys/net/bridge" / f"bridge-nf-call-{name}")]
+    dropping = [name for name in calling if _drops(name)]
+    if dropping:
+        command = "; ".join(f"sysctl net.bridge.bridge-nf-call-{name}=0" for name in dropping)
+        sentence = (
+            f"{' and '.join(dropping)} drops what it does not know, and sees frames between VMs, too (docker switches "
+            "that on): VMs in one VLAN may not reach each other"
+        )
+        found.append(Finding("firewall-sees-frames", sentence, command, f"{command} stops that until the next boot"))
     return found
+
+
+def _watch_problems() -> list[Finding]:
+    if SYSTEMD.is_dir() and _systemctl("is-enabled", WATCH) and not _systemctl("is-active", WATCH):
+        return [Finding("watch-not-running", f"{WATCH} is enabled but not running", f"systemctl start {WATCH}")]
+    return []
+
+
+def _is_on(file: Path) -> bool:
+    try:
+        return file.read_text().strip() == "1"
+    except OSError:  # the module br_netfilter is not loaded
+        return False
+
+
+def _drops(program: str) -> bool:
+    """Given iptables, ip6tables or arptables, return whether it drops what no rule of its chain FORWARD takes."""
+    try:
+        done = subprocess.run([program, "-S", "FORWARD"], capture_output=True, text=True, check=False, timeout=10)  # noqa: S603 # one of FIREWALLS
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return "-P FORWARD DROP" in done.stdout.splitlines()
 
 
 def _missing(hook: str) -> Finding:

@@ -8,19 +8,24 @@ its start.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
-from .. import HookError, bridge, facts, lifecycle, sysfs, tickets
+from .. import HookError, bridge, facts, lifecycle, refusals, sysfs, tickets
 from ..decision import decide
 from ..hookdata import Domain, Nic, parse_domain, parse_identity, port_of
+from ..refusals import Refusal
 from ..tickets import Ticket
 from ..vlans import Vlans
 from ..wanted import bridge_fault
-from . import virsh
+from . import links, owners, repair, virsh
+from .links import Link
 from .model import MADE_PLAIN, BridgeState, NicState
 from .networks import network_of, planned_port
 
+UPLINKS = "uplinks."  # how the names of the files begin that note a bridge's uplinks
 NO_NETWORK = "it is not a port of a libvirt network"
 
 
@@ -30,6 +35,7 @@ class Seen:
 
     vlans: dict[str, Vlans]  # by tap
     tickets: dict[tuple[str, str], list[Ticket]]  # by bridge and the NIC's key
+    blocked: dict[str, dict[int, str]]  # by tap, the VLANs that do not forward
     defined: dict[str, list[Nic]]  # the NICs that VMs with a plain bridge NIC are defined with, by the VM's uuid
 
 
@@ -47,7 +53,8 @@ def running_nics() -> tuple[list[NicState], list[str]]:
     changed = [domain for domain in domains if facts.kind_of_domain(domain).CHANGES_LIVE]  # as only libvirt itself can
     plain = [domain.uuid for domain in changed if any(map(_is_plain, domain.nics))]
     defined = _parsed(virsh.domains(plain, "--inactive"))
-    seen = Seen(bridge.vlans_of_all(), tickets.by_nic(), {domain.uuid: domain.nics for domain in defined})
+    defined_nics = {domain.uuid: domain.nics for domain in defined}
+    seen = Seen(bridge.vlans_of_all(), tickets.by_nic(), bridge.blocked_vlans(), defined_nics)
     nics = [_running(domain, nic, seen) for domain in domains if domain.uuid not in gone for nic in domain.nics]
     containers = running.get(virsh.LXC, [])
     return nics, [f"{'container' if uuid in containers else 'VM'} {uuid} has stopped in the meantime" for uuid in gone]
@@ -69,22 +76,63 @@ def planned_nics(vm: str) -> list[NicState]:
 
 def bridges(nics: list[NicState]) -> list[BridgeState]:
     """Given the NICs of all running VMs, return the bridges that any of them uses."""
-    current = bridge.vlans_of_all()
+    current, found = bridge.vlans_of_all(), links.parsed(bridge.links())
     taps = {nic.tap for nic in nics}
     ours = {nic.port.bridge for nic in nics if nic.wanted is not None}
+    states = map(sysfs.bridge, sorted({nic.port.bridge for nic in nics if nic.port.bridge}))
     return [
-        BridgeState(
-            name=state.name,
-            fault=bridge_fault(state) if state.name in ours else "",
-            default_pvid=state.default_pvid,
-            uplinks={
-                port: current.get(port, {}) for port in sorted(sysfs.bridge_ports(state.name)) if port not in taps
-            },
-            exists=state.exists,
-            filters_vlans=state.vlan_filtering,
-        )
-        for state in map(sysfs.bridge, sorted({nic.port.bridge for nic in nics if nic.port.bridge}))
+        _bridge(state, state.name in ours, links.uplinks(state.name, found, taps), found, current) for state in states
     ]
+
+
+def _bridge(
+    state: sysfs.Bridge, is_ours: bool, uplinks: list[str], found: dict[str, Link], current: dict[str, Vlans]
+) -> BridgeState:
+    """Given a bridge, whether NICs there have wanted VLANs, its uplinks, all interfaces and the VLANs of all bridge
+    ports, return the bridge's state.
+    """
+    return BridgeState(
+        name=state.name,
+        fault=bridge_fault(state) if is_ours else "",
+        default_pvid=state.default_pvid,
+        uplinks={uplink: current.get(uplink, {}) for uplink in uplinks},
+        exists=state.exists,
+        filters_vlans=state.vlan_filtering,
+        down=tuple(uplink for uplink in uplinks if not found[uplink].is_up),
+        without_carrier=tuple(uplink for uplink in uplinks if found[uplink].is_up and not found[uplink].has_carrier),
+        lost=() if uplinks else tuple(_had_uplinks(state.name)),
+        lasting=owners.lasting(state.name),
+        uplinks_lasting=owners.lasting(uplinks[0]) if uplinks else "",
+    )
+
+
+def note_uplinks(bridges: list[BridgeState]) -> None:
+    """Given bridges, note in /run which uplinks they have: a later check() can then tell that one has lost them."""
+    for one in bridges:
+        if one.uplinks and list(one.uplinks) != _had_uplinks(one.name):
+            with suppress(OSError):  # only the next note is late
+                Path(tickets.DIRECTORY).mkdir(mode=0o700, exist_ok=True)
+                Path(tickets.DIRECTORY, UPLINKS + one.name).write_text("\n".join(one.uplinks))
+
+
+def _had_uplinks(name: str) -> list[str]:
+    try:
+        return Path(tickets.DIRECTORY, UPLINKS + name).read_text().split()
+    except OSError:
+        return []
+
+
+def refused_starts() -> list[Refusal]:
+    """Return the starts that the hooks have refused, of guests that are defined and do not run."""
+    noted = refusals.noted()
+    if not noted:
+        return []
+    defined = {uuid for uri in virsh.drivers() for uuid in virsh.defined(uri)}
+    running = {uuid for uri in virsh.drivers() for uuid in virsh.running(uri)}
+    for refusal in noted:
+        if refusal.vm_uuid not in defined:
+            refusals.forget(refusal.vm_uuid)
+    return [refusal for refusal in noted if refusal.vm_uuid in defined - running]
 
 
 def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
@@ -112,9 +160,13 @@ def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
         refused=False,
         made_plain=made_plain,
         ticket=ticket,
+        blocked=seen.blocked.get(nic.tap, {}),
         is_default=bool(ticket and ticket.is_default),
     )
-    return state if made_plain or state.wanted is not None else _decided(state, known, nic.tap)
+    if made_plain or state.wanted is not None:
+        is_right = state.wanted is not None and state.current == state.wanted
+        return replace(state, not_whole=repair.what_is_not_whole(ticket, nic.tap) if ticket and is_right else "")
+    return _decided(state, known, nic.tap)
 
 
 def _planned(domain: Domain, nic: Nic) -> NicState:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from .. import log
@@ -18,11 +18,16 @@ VERDICTS = (RIGHT, WRONG, LEFT_ALONE, REFUSED, NOT_ON_BRIDGE)
 Problem = Literal[
     "wrong-vlans",
     "not-on-bridge",
+    "wrong-port-settings",
+    "vlan-not-forwarding",
     "refused",
+    "start-refused",
     "made-plain",
     "no-bridge",
     "bridge-does-not-filter",
     "uplink-lacks-vlan",
+    "uplink-down",
+    "uplink-lost",
     "switched-off",
     "hook-missing",
     "hook-not-executable",
@@ -31,7 +36,14 @@ Problem = Literal[
     "writable-by-others",
     "watch-not-running",
 ]
-Note = Literal["waits-for-restart", "in-default-vlan", "no-uplink"]
+Note = Literal[
+    "waits-for-restart",
+    "in-default-vlan",
+    "no-uplink",
+    "portgroup-names-no-vid",
+    "firewall-sees-frames",
+    "watch-not-enabled",
+]
 PROBLEMS: tuple[str, ...] = get_args(Problem)
 NOTES: tuple[str, ...] = get_args(Note)
 
@@ -52,6 +64,8 @@ class NicState:
     decided: Ticket | None = None  # the one that the hooks would write, where none applies
     waits: bool = False  # left alone until the guest starts again
     is_bridges: bool = False  # refused because of its bridge
+    blocked: dict[int, str] = field(default_factory=dict)  # its VLANs that do not forward, with their states
+    not_whole: str = ""  # what else than its VLANs is wrong with its bridge port
     is_default: bool = False  # its portgroup is the network's default one: the NIC names none
 
 
@@ -62,9 +76,14 @@ class BridgeState:
     name: str
     fault: str  # why the bridge keeps VMs out of their VLANs, "" if it does not
     default_pvid: int
-    uplinks: dict[str, Vlans]  # the bridge ports that are no VM's
+    uplinks: dict[str, Vlans]  # the bridge ports that lead off this host
     exists: bool = True
     filters_vlans: bool = True  # if not, VLANs can be set and have no effect
+    down: tuple[str, ...] = ()  # the uplinks that are down
+    without_carrier: tuple[str, ...] = ()  # the uplinks that are up and have no carrier
+    lost: tuple[str, ...] = ()  # the uplinks that it has had since the host booted, if it has none now
+    lasting: str = ""  # what makes a change to the bridge last, "" if nobody knows
+    uplinks_lasting: str = ""  # the same of its first uplink
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 # A fault that is over sooner is not worth a word: a VM that ends, a tap that libvirt puts back, a bridge half made.
 FAULT_SECONDS = 2
-# A NIC that has to be repaired so often within a minute is looked at again after a pause, which doubles each time.
-MINUTE, OFTEN, PAUSE_SECONDS, PAUSE_MAX_SECONDS = 60, 3, 4, 60
+# Whoever undoes every repair gets one a second. After so many within a minute, only one a minute is worth words.
+MINUTE, OFTEN, REPAIR_SECONDS = 60, 3, 1
 
 
 @dataclass
@@ -22,8 +22,8 @@ class Memory:
     told: bool = True
     since: float = 0.0  # when the fault was first seen
     off_since: float = 0.0  # when the tap was first seen on no bridge, 0: it is on one
-    repairs: list[float] = field(default_factory=list)  # when, within the last minute, or since somebody insists
-    pause: float = 0.0
+    repairs: list[float] = field(default_factory=list)  # when, within the last minute
+    said: float = 0.0  # when the last repair was said
     paused_until: float = 0.0
 
 
@@ -44,21 +44,21 @@ def next_look(memory: Memory, now: float) -> float:
     return max(now + 1, memory.paused_until) if memory.fault and memory.repairs else 0.0
 
 
-def note_repair(memory: Memory, now: float) -> str:
-    """Note that a repair begins; return what is to be said if there were too many: whoever undoes them insists."""
-    if not memory.pause:
-        memory.repairs = [at for at in memory.repairs if at > now - MINUTE]
-    memory.repairs.append(now)
-    if len(memory.repairs) < OFTEN:
-        return ""
-    memory.pause = min(max(PAUSE_SECONDS, 2 * memory.pause), PAUSE_MAX_SECONDS)
-    memory.paused_until = now + memory.pause
-    return (
-        f", {len(memory.repairs)} times so far: find out what else sets its VLANs; next check in {memory.pause:.0f} s"
+def note_repair(memory: Memory, now: float) -> tuple[bool, str]:
+    """Note that a repair begins; return whether to say so, and what else to say if somebody undoes the repairs."""
+    memory.repairs = [*(at for at in memory.repairs if at > now - MINUTE), now]
+    memory.paused_until = now + REPAIR_SECONDS
+    times = len(memory.repairs)
+    if times > OFTEN and now - memory.said < MINUTE:
+        return False, ""
+    memory.said = now
+    if times < OFTEN:
+        return True, ""
+    return True, (
+        f", {times} times within a minute: find out what else sets its VLANs; watch goes on, and says so once a minute"
     )
 
 
 def note_right(memory: Memory, now: float) -> None:
-    """Note that there was nothing to repair. After a minute of that, nobody insists any more."""
-    if not any(at > now - MINUTE for at in memory.repairs):
-        memory.repairs, memory.pause = [], 0.0
+    """Note that there was nothing to repair."""
+    memory.repairs = [at for at in memory.repairs if at > now - MINUTE]

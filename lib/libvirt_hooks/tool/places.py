@@ -104,7 +104,7 @@ class Places:
         files: dict[str, set[str]] = {}
         for name in names:
             nic_key, dot, rest = name.partition(".")
-            if dot and not rest.endswith(".new"):
+            if dot and ":" in nic_key and not rest.endswith(".new"):
                 files.setdefault(nic_key, set()).add(rest)
         if files == self._files:
             return

@@ -97,7 +97,10 @@ class _Watch:
         Return whether there are any.
         """
         concerned = self.places.concerned(names, now)
+        new_bridges = {name for name, nic_key in concerned if not nic_key}
         for nic in concerned:
+            if nic[0] in new_bridges:
+                self.memory(nic).paused_until = 0.0
             self.hurry(nic, now)
         return bool(concerned)
 
@@ -154,6 +157,7 @@ class _Watch:
             if not tap or ticket.vlans is None:
                 continue
             is_right = sysfs.master(tap) == nic[0] and current.get(tap, {}) == ticket.vlans
+            is_right = is_right and not repair.what_is_not_whole(ticket, tap)
             if not is_right or memory.fault or tickets.bridge_was_replaced(ticket) or not self.places.filters(nic[0]):
                 self.hurry(nic, now)
             elif not ticket.bridge_index and not self.dry_run:
@@ -225,22 +229,24 @@ class _Watch:
         """Make a tap right, and say why before the first command that changes something."""
         memory = self.memory(nic)
         current: Vlans | None = None
-        said = False
+        began = is_said = False
 
         def say_and_type(commands: list[list[str]], subject: str) -> list[object]:
-            nonlocal current, said
-            if not said and not all(bridge.is_read(command) for command in commands):
-                said = True
-                self.say(f"{_reason(ticket, tap, current)}{note_repair(memory, time.monotonic())}")
-                if memory.paused_until > time.monotonic():
-                    self.due[nic] = memory.paused_until
-            answers = repair.print_and_type(commands, subject)
+            nonlocal current, began, is_said
+            if not began and not all(bridge.is_read(command) for command in commands):
+                began = True
+                is_said, more = note_repair(memory, time.monotonic())
+                if is_said:
+                    self.say(f"{_reason(ticket, tap, current)}{more}")
+                self.due[nic] = memory.paused_until
+            type_commands = repair.print_and_type if is_said else bridge.type_unlogged
+            answers = type_commands(commands, subject)
             if answers:
                 current = from_bridge(answers[-1])
             return answers
 
         repair.make_right(ticket, tap, say_and_type)
-        if not said:
+        if not began:
             note_right(memory, time.monotonic())
 
     def say_what_to_type(self, nic: Nic, ticket: Ticket, tap: str, now: float) -> None:
@@ -302,7 +308,7 @@ def _reason(ticket: Ticket, tap: str, current: Vlans | None) -> str:
             f"is not on {ticket.bridge}{', which was deleted and created again' if replaced else ': it was taken off'}"
         )
     elif current == ticket.vlans:
-        why = f"has been down since it was put back on {ticket.bridge}"
+        why = repair.what_is_not_whole(ticket, tap)
     else:
         why = f"has {instead(current, ticket.vlans)} on {ticket.bridge}"
     return f"{tickets.subject(ticket, tap)}: {why}"
