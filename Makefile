@@ -46,6 +46,7 @@ install:
 	@if [ -e '$(DESTDIR)/usr/share/libvirt-hooks/network' ]; then \
 		echo 'These hooks are used instead of those of the package libvirt-hooks. To remove the package: apt purge libvirt-hooks'; fi
 	@$(say_restart)
+	@echo 'To undo what others do to the VLANs of running VMs: systemctl enable --now libvirt-vlan-watch'
 
 uninstall:
 	@$(foreach hook,$(HOOKS),$(call uninstall_hook,$(hook)))

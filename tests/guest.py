@@ -76,11 +76,21 @@ def sending(find, mac):
 @contextlib.contextmanager
 def listening_in_every_vlan(bridge_name):
     """Given a bridge, give a function that returns what has come since the last time, as {vid: [when sent, ...]}."""
-    ip("link", "add", "every", "type", "veth", "peer", "name", "listener")
-    ip("link", "set", "every", "master", bridge_name)
-    bridge("vlan", "del", "dev", "every", "vid", "1")
-    bridge("vlan", "add", "dev", "every", "vid", "1-4094")
-    ip("link", "set", "every", "up")
+    with listening_behind("every") as heard:
+        ip("link", "set", "every", "master", bridge_name)
+        bridge("vlan", "del", "dev", "every", "vid", "1")
+        bridge("vlan", "add", "dev", "every", "vid", "1-4094")
+        yield heard
+
+
+@contextlib.contextmanager
+def listening_behind(uplink):
+    """Given a name, make an interface of that name, for a bridge, and give the same function for what comes out there.
+
+    The VID of what comes untagged is 0.
+    """
+    ip("link", "add", uplink, "type", "veth", "peer", "name", "listener")
+    ip("link", "set", uplink, "up")
     ip("link", "set", "listener", "up")
     try:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as listener:
@@ -90,7 +100,7 @@ def listening_in_every_vlan(bridge_name):
             listener.setblocking(False)
             yield lambda: _received(listener)
     finally:
-        ip("link", "del", "every")
+        ip("link", "del", uplink)
 
 
 def _received(listener):

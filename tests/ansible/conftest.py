@@ -60,7 +60,6 @@ beta
 alpha
 
 [with_systemd:vars]
-libvirt_hooks_watch=true
 libvirt_hooks_monitoring=prometheus
 libvirt_hooks_textfile_directory={METRICS}
 

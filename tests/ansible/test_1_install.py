@@ -127,10 +127,10 @@ def test_metrics_are_written_where_the_inventory_says(installed):
 
 def test_services_are_refused_where_there_is_no_systemd(installed):
     before = tree("beta")
-    run = play("--limit", "beta", "-e", "libvirt_hooks_watch=true")
+    run = play("--limit", "beta", "-e", "libvirt_hooks_monitoring=prometheus")
 
     assert (run.status, run.changed) == (2, {"beta": 0})
-    assert "libvirt_hooks_watch and libvirt_hooks_monitoring need systemd on the host" in run.output
+    assert "libvirt_hooks_monitoring needs systemd on the host" in run.output
     assert tree("beta") == before
 
 

@@ -57,6 +57,7 @@ def host(libvirtd, tmp_path_factory):
     del os.environ["LIBVIRT_DEFAULT_URI"]
     os.environ["PATH"] = os.environ["PATH"].partition(":")[2]
     Path("/run/libvirt-hooks.off").unlink(missing_ok=True)
+    Path("/run/libvirt-hooks/uplinks.br0").unlink(missing_ok=True)  # check would miss eno1 in other tests
     virsh("destroy", "web")
     virsh("undefine", "web")
     undefine_network("lan")
@@ -94,6 +95,6 @@ def test_every_command_runs_as_it_stands():
 
     assert {page for page, _ in ran} == set(PAGES)
     assert "portgroup name='dmz-4'" in virsh("net-dumpxml", "lan")
-    assert vlans("eno1").keys() >= {2, 4094}
+    assert vlans("eno1").keys() >= {3, 46}
     assert Path("/run/libvirt-hooks.off").exists()
     eventually(lambda: vlans("vnet0") == {46: ACCESS})
