@@ -99,7 +99,9 @@ def _check_on_bridge(link: object, name: str, bridge_name: str) -> None:
     """Given what `bridge -j link show dev NAME` has answered, raise HookError unless it is on this bridge."""
     masters = [entry.get("master") for entry in link if isinstance(entry, dict)] if isinstance(link, list) else []
     if masters != [bridge_name]:
-        raise HookError(f"{name} is not on {bridge_name}: try again")
+        raise HookError(
+            f"{name} is not on {bridge_name}: try again; if that stays so, find out which network service takes it off"
+        )
 
 
 def _check_same(ticket: Ticket, name: str, inode: int) -> None:
