@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import ValidationError, validate
-from test_tool import DOES_NOT_FILTER, LEFT_ALONE, MAC, REFUSED, UUID, br0, nic
+from states import DOES_NOT_FILTER, LEFT_ALONE, MAC, REFUSED, UUID, br0, nic
 
 from libvirt_hooks.tool import installation, textfile
 from libvirt_hooks.tool.findings import notes, problems

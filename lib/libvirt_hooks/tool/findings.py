@@ -27,7 +27,9 @@ from .model import (
     verdict,
 )
 
-LIKE_A_VLAN = re.compile(r"(?i)\bv(lan|id)?[ ._]*[0-9]+$")  # "vlan100", "VLAN 15": what other systems call a VLAN
+LIKE_A_VLAN = re.compile(
+    r"(?i)(?<![a-z0-9])v(lan|id)?[ ._]*[0-9]+$"
+)  # "vlan100", "VLAN 15": what other systems call a VLAN
 
 
 def problems(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
@@ -70,9 +72,9 @@ def notes(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
     found = [_of_nic(nic, "waits-for-restart", nic.reason) for nic in nics if nic.waits]
     for bridge in bridges:
         here = [nic for nic in nics if nic.port.bridge == bridge.name]
+        found += [_names_no_vid(nic) for nic in here if _looks_like_a_vlan(nic)]
         if not any(nic.wanted is not None for nic in here):
             continue
-        found += [_names_no_vid(nic) for nic in here if _looks_like_a_vlan(nic)]
         default = {bridge.default_pvid: "pvid untagged"}
         let_in = sorted({_in_default(nic) for nic in here if verdict(nic) == LEFT_ALONE and nic.current == default})
         if bridge.default_pvid and let_in:
