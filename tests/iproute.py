@@ -7,6 +7,10 @@ import subprocess
 import time
 
 ACCESS = ("PVID", "Egress Untagged")
+# the bridge's default VLANs, those of the portgroups that the tests' networks have, and of a trunk of every VID
+DEFAULT, SERVER, ZEROTIER = {1: ACCESS}, {3: ACCESS}, {46: ACCESS}
+LAB = {10: ACCESS, 20: (), **dict.fromkeys(range(30, 41), ())}
+EVERY = {1: ACCESS, **dict.fromkeys(range(2, 4095), ())}
 # A name without its directory is tried in each of PATH, and in the lab each try costs as much as a small program.
 IP, BRIDGE = "/usr/sbin/ip", "/usr/sbin/bridge"
 

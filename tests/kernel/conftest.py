@@ -70,6 +70,15 @@ def hook(operation, xml="", path=None, executable=REPOSITORY / "hooks/network", 
     return done
 
 
+def refused(done):
+    """Given what a hook returned, see that it refused; return its sentence, which is in the log, too."""
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert logged()[-1] == line
+    assert "internal error" not in line
+    return line
+
+
 def impatient_hook(directory, hook, module, constant, seconds):
     """Make a copy of a hook in a directory, the same in all but one constant of a module; return its path.
 

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 from captured import METADATA
-from conftest import DATA, MAC, REPOSITORY, TICKETS, UUID, detached, hook, logged, make_bridge_program
-from iproute import ACCESS, always, eventually, ip, vlans
+from conftest import DATA, MAC, REPOSITORY, TICKETS, UUID, detached, hook, logged, make_bridge_program, refused
+from iproute import ACCESS, DEFAULT, SERVER, ZEROTIER, always, eventually, ip, vlans
 
 LXC = REPOSITORY / "hooks/lxc"
-DEFAULT, ZEROTIER, SERVER = {1: ACCESS}, {46: ACCESS}, {3: ACCESS}
 VM_UUID = re.search("<uuid>(.*?)</uuid>", (DATA / "lxc-start.xml").read_text())[1]
 UUID2 = UUID[:-1] + "2"
 NOTE, PORTS, NETWORK = (Path("/run/libvirt") / name for name in ("lxc/box.xml", "network/br0/ports", "network/br0.xml"))
@@ -87,13 +86,6 @@ def start(bridge, group="zerotier"):
     note_port(group=group)
     add_veth(bridge)
     return lxc("start", start_xml(group))
-
-
-def refused(done):
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert logged()[-1] == line
-    return line
 
 
 def left():

@@ -4,10 +4,8 @@
 import pytest
 from captured import METADATA, domain
 from conftest import MAC, REPOSITORY, UUID, detached, hook, logged, port_created, tickets
-from iproute import ACCESS, always, eventually, vlans
+from iproute import DEFAULT, LAB, SERVER, ZEROTIER, always, eventually, vlans
 
-DEFAULT, SERVER, ZEROTIER = {1: ACCESS}, {3: ACCESS}, {46: ACCESS}
-LAB = {10: ACCESS, 20: (), **dict.fromkeys(range(30, 41), ())}
 ABOUT = f"web {MAC} - "
 
 

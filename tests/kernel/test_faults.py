@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What breaks while a port is made right: it is right in the end, or refused; no other port is touched meanwhile.
+"""What breaks while a tap is made right: it is right in the end, or refused; no other tap is touched meanwhile.
 
 test_kill.py has the process killed, test_join.py and test_waiting.py have what fails for ever.
 """
@@ -10,14 +10,25 @@ from pathlib import Path
 
 import pytest
 from captured import domain, networkport
-from conftest import MAC, REPOSITORY, TAP_MAC, TICKETS, UUID, Bridge, detached, hook, logged, port_created, tickets
-from iproute import ACCESS, always, eventually, ip, vlans
+from conftest import (
+    MAC,
+    REPOSITORY,
+    TAP_MAC,
+    TICKETS,
+    UUID,
+    Bridge,
+    detached,
+    hook,
+    logged,
+    port_created,
+    refused,
+    tickets,
+)
+from iproute import DEFAULT, LAB, SERVER, ZEROTIER, always, eventually, ip, vlans
 from ready import Ready
 
 LOOK = f"check ls -la {TICKETS} and df /run, and try again"
 
-ZEROTIER, SERVER, DEFAULT = {46: ACCESS}, {3: ACCESS}, {1: ACCESS}
-LAB = {10: ACCESS, 20: (), **dict.fromkeys(range(30, 41), ())}
 DOMAIN = domain([(MAC, UUID, "vnet0")])
 UUID2, OTHER_TAP_MAC = UUID[:-1] + "2", "fe:54:00:00:00:99"
 # which batches a detached process runs for a tap that has just come, and for one that was there before
@@ -92,15 +103,6 @@ def taken_back(ready):
     eventually(lambda: not ready.detached())
     assert tickets() == []
     assert [line for line in logged() if "internal error" in line] == []
-
-
-def refused(done):
-    """Given what a hook returned, return its sentence, which is in the log too."""
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert logged()[-1] == line
-    assert "internal error" not in line
-    return line
 
 
 # The tap and the bridge

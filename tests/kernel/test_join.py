@@ -21,15 +21,16 @@ from conftest import (
     logged,
     make_bridge_program,
     port_created,
+    refused,
     tickets,
     without_bridge,
 )
-from iproute import ACCESS, always, eventually, ip, vlans
+from iproute import DEFAULT, SERVER, ZEROTIER, always, eventually, ip, vlans
 
 QEMU = REPOSITORY / "hooks/qemu"
 DIST_PACKAGES = Path("/usr/lib/python3/dist-packages")  # Debian's
 MAC2, TAP_MAC2, UUID2 = "52:54:00:00:00:02", "fe:54:00:00:00:02", UUID[:-1] + "2"
-ZEROTIER, SERVER, DEFAULT, NONE = {46: ACCESS}, {3: ACCESS}, {1: ACCESS}, {}
+NONE = {}
 DEL, ADD = "vlan del dev vnet0 vid 1 master", "vlan add dev vnet0 vid 46 pvid untagged master"
 # the real command, without the right to change anything: the kernel itself refuses
 NOT_PERMITTED = 'echo "$typed" | exec setpriv --bounding-set -net_admin /usr/sbin/bridge "$@"; exit'
@@ -54,14 +55,6 @@ def start(path=None, executable=QEMU, operation="start"):
 def without_portgroups():
     """Return the XML of `start` of the same VM, whose NICs name no portgroup."""
     return domain().replace(" portgroup='zerotier'", "")
-
-
-def refused(done):
-    """Given what the hook returned, return its sentence, which is in the log too."""
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert logged()[-1] == line
-    return line
 
 
 def kill(process):

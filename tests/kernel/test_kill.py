@@ -13,14 +13,12 @@ from operator import attrgetter
 import pytest
 from captured import domain, networkport, state_files
 from conftest import TICKETS, tickets
-from iproute import ACCESS, BRIDGE, IP, eventually, vlans, vlans_of
+from iproute import ACCESS, BRIDGE, DEFAULT, IP, LAB, SERVER, ZEROTIER, eventually, vlans, vlans_of
 from processes import command_lines
 from ready import Ready
 
 ROUNDS = int(os.environ.get("LAB_ROUNDS", "12"))  # in each of them one process for each kind of change is killed
 ROUNDS_PER_MEND = 4
-ZEROTIER, SERVER, DEFAULT = {46: ACCESS}, {3: ACCESS}, {1: ACCESS}
-LAB = {10: ACCESS, 20: (), **dict.fromkeys(range(30, 41), ())}
 MIXED = {20: ACCESS, 46: ()}  # one VID in common with LAB, with other flags
 
 

@@ -6,12 +6,10 @@ from pathlib import Path
 import pytest
 from captured import METADATA, domain
 from conftest import DATA, MAC, REPOSITORY, UUID, hook, logged, make_bridge_program, tickets
-from iproute import ACCESS, vlans
+from iproute import DEFAULT, LAB, SERVER, ZEROTIER, vlans
 
 QEMU = REPOSITORY / "hooks/qemu"
 NOTE = Path("/run/libvirt/network/br0.xml")
-DEFAULT, SERVER, ZEROTIER = {1: ACCESS}, {3: ACCESS}, {46: ACCESS}
-LAB = {10: ACCESS, 20: (), **dict.fromkeys(range(30, 41), ())}
 DOMAIN = domain([(MAC, UUID, "vnet0")])
 
 

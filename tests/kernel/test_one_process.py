@@ -9,11 +9,10 @@ import time
 import pytest
 from captured import domain, networkport
 from conftest import REPOSITORY, UUID, detached, hook, tickets
-from iproute import ACCESS, eventually, ip_batch, vlans, vlans_of
+from iproute import ZEROTIER, eventually, ip_batch, vlans, vlans_of
 from ready import Ready
 
 ROUNDS = int(os.environ.get("LAB_ROUNDS", "6"))
-ZEROTIER = {46: ACCESS}
 NICS = [(f"52:54:00:00:00:0{number}", f"{UUID[:-1]}{number}", f"vnet{number}") for number in range(1, 5)]
 OTHER_VM = {"vm": "db", "vm_uuid": "14c6f67e-7f4a-4044-b0ed-336b9ee62274"}
 

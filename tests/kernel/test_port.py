@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A port in its VLANs: state read back from the kernel."""
+"""A tap in its VLANs: state read back from the kernel."""
 
 import os
 import subprocess
@@ -8,11 +8,10 @@ import time
 import pytest
 from conftest import MAC, REPOSITORY, TAP_MAC, UUID, detached, hook, logged, port_created, tickets
 from frames import send
-from iproute import ACCESS, always, eventually, ip, vlans
+from iproute import ACCESS, DEFAULT, SERVER, ZEROTIER, always, eventually, ip, vlans
 from iproute import bridge as bridge_command
 
 OTHER_UUID = UUID[:-1] + "2"
-ZEROTIER, SERVER, DEFAULT = {46: ACCESS}, {3: ACCESS}, {1: ACCESS}
 SERVER_GROUP = ("<group>zerotier</group>", "<group>server</group>")
 
 

@@ -37,13 +37,12 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from iproute import ACCESS, eventually, ip, vlans, vlans_of
+from iproute import ACCESS, DEFAULT, eventually, ip, vlans, vlans_of
 from iproute import bridge as bridge_command
 from ready import Ready
 
 EXAMPLES, STEPS = int(os.environ.get("HYPOTHESIS_EXAMPLES", "6")), 12
 GRACE_SECONDS, WATCH_SECONDS = 2, 3  # instead of 5 and 10: half of the test would be waiting
-DEFAULT = {1: ACCESS}
 GRANTED = {
     "zerotier": {46: ACCESS},
     "server": {3: ACCESS},

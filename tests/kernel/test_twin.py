@@ -9,11 +9,10 @@ import re
 import pytest
 from captured import domain, networkport, state_files
 from conftest import MAC, REPOSITORY, TAP_MAC, UUID, detached, hook, logged, port_created, tickets
-from iproute import ACCESS, always, eventually, vlans
+from iproute import DEFAULT, ZEROTIER, always, eventually, vlans
 from iproute import bridge as bridge_command
 from test_join import kill_detached
 
-DEFAULT, ZEROTIER = {1: ACCESS}, {46: ACCESS}
 DB_UUID, DB_PORT = UUID[:-1] + "d", UUID[:-1] + "7"
 WEB = domain([(MAC, UUID, "vnet0")])
 WITHOUT_PORTGROUP = domain([(MAC, DB_PORT, "vnet5", "")], vm="db")

@@ -25,15 +25,13 @@ import pytest
 from captured import networkport, state_files
 from conftest import MAC, REPOSITORY, TAP_MAC, TICKETS, UUID, Bridge, logged
 from frames import listening, send
-from iproute import ACCESS, always, eventually, ip, vlans, vlans_of
+from iproute import DEFAULT, LAB, ZEROTIER, always, eventually, ip, vlans, vlans_of
 from iproute import bridge as bridge_command
 from processes import command_lines
 from ready import Ready
 
 TOOL = REPOSITORY / "sbin/libvirt-vlan"
 AS_THE_SERVICE = ["setpriv", "--bounding-set", "-all,+net_admin", "--no-new-privs"]  # there is no systemd in the lab
-ZEROTIER, DEFAULT = {46: ACCESS}, {1: ACCESS}
-LAB = {10: ACCESS, 20: (), **dict.fromkeys(range(30, 41), ())}
 KILLS = int(os.environ.get("LAB_ROUNDS", "40"))  # Debian 13's lab has died of more ("Kernel mode fault")
 
 

@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 from conftest import BRIDGE, REPOSITORY, undefine_network, virsh
-from iproute import ACCESS
 from jsonschema import validate
 
 TOOL = "/usr/local/sbin/libvirt-vlan"
@@ -20,7 +19,6 @@ NETWORK = f"""<network><name>{BRIDGE}</name><metadata>
 <portgroup name='server-3'/><portgroup name='zerotier-46'/><portgroup name='slow'/></network>"""
 GROUPS = ("server", "zerotier", "lab", "all", None)
 MACS = {group: f"52:54:00:00:00:{number:02x}" for number, group in enumerate(GROUPS, start=1)}
-TRUNK = {10: ACCESS, 20: (), **dict.fromkeys(range(30, 41), ())}
 
 
 def tool(*words, env=None):

@@ -24,15 +24,13 @@ from conftest import (
     working,
 )
 from guest import listening_in_every_vlan
-from iproute import ACCESS, bridge, eventually, vlans
-from libvirt_vlan import NETWORK, TRUNK, notes_aside, tool
+from iproute import ACCESS, DEFAULT, EVERY, LAB, SERVER, ZEROTIER, bridge, eventually, vlans
+from libvirt_vlan import NETWORK, notes_aside, tool
 from test_many import ENDING, instead_of_virsh
 
 LXC = ["/usr/bin/virsh", "-q", "-c", "lxc:///system"]
 HOOKS = Path("/etc/libvirt/hooks")
-DEFAULT, SERVER, ZEROTIER = {1: ACCESS}, {3: ACCESS}, {46: ACCESS}
 ADD = "bridge vlan add dev {} vid 46 pvid untagged master"
-EVERY = {vid: ACCESS if vid == 1 else () for vid in range(1, 4095)}
 MAC3, MAC4, MAC5 = (f"52:54:00:00:00:0{number}" for number in (3, 4, 5))
 # sends from the first moment on, and knows nothing of a VLAN
 SENDER = """#!/usr/bin/python3 -IS
@@ -125,7 +123,7 @@ def test_the_life_of_a_container(lists, container, tmp_path):
     lxc("define", "/dev/stdin", stdin=xml)
     before = len(LOG.read_text().splitlines()) if LOG.exists() else 0
     lxc("start", "box")
-    expected = [ZEROTIER, TRUNK, EVERY, DEFAULT]
+    expected = [ZEROTIER, LAB, EVERY, DEFAULT]
     assert current("box", MAC, MAC2, MAC3, MAC4) == expected
     assert working() == []  # no process waits for what never comes
     assert [name for name in leftovers() if name.startswith("starting")] == []

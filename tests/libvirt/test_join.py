@@ -27,9 +27,8 @@ from conftest import (
     virsh_fails,
     working,
 )
-from iproute import ACCESS, vlans
+from iproute import ZEROTIER, vlans
 
-ZEROTIER = {46: ACCESS}
 FIRST_ON_PATH = Path("/usr/local/sbin/bridge")
 LIB = Path("/etc/libvirt/hooks/lib")
 

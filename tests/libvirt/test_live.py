@@ -19,9 +19,7 @@ from conftest import (
     version,
     virsh,
 )
-from iproute import ACCESS, always, bridge, eventually, vlans
-
-ZEROTIER = {46: ACCESS}
+from iproute import ACCESS, ZEROTIER, always, bridge, eventually, vlans
 
 
 @pytest.fixture

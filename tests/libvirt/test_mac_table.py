@@ -6,14 +6,13 @@ import subprocess
 
 import pytest
 from conftest import MAC, MAC2, eventually_settled, nic, tap_of, virsh
-from iproute import ACCESS, bridge, eventually, ip, vlans
+from iproute import ZEROTIER, bridge, eventually, ip, vlans
 from libvirt_vlan import check, tool
 
 NETWORK = (
     "<network><name>br0</name><forward mode='bridge'/><bridge name='br0' macTableManager='libvirt'/>"
     "<portgroup name='zerotier-46'/><portgroup name='server-3'/></network>"
 )
-ZEROTIER = {46: ACCESS}
 
 
 def entries(tap, mac):

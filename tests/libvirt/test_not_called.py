@@ -22,11 +22,10 @@ from conftest import (
     virsh,
     virsh_fails,
 )
-from iproute import ACCESS, vlans
+from iproute import ACCESS, DEFAULT, SERVER, ZEROTIER, vlans
 from libvirt_vlan import tool
 
 HOOKS = Path("/etc/libvirt/hooks")
-DEFAULT, SERVER, ZEROTIER = {1: ACCESS}, {3: ACCESS}, {46: ACCESS}
 NETWORK = f"""<network><name>{BRIDGE}</name><forward mode='bridge'/><bridge name='{BRIDGE}'/>
 <portgroup name='server-3' default='yes'/><portgroup name='zerotier-46'/><portgroup name='slow'/></network>"""
 

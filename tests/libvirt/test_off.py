@@ -20,12 +20,11 @@ from conftest import (
     virsh,
     virsh_fails,
 )
-from iproute import ACCESS, vlans
+from iproute import ACCESS, DEFAULT, ZEROTIER, vlans
 from libvirt_vlan import check, tool
 
 OFF = Path("/run/libvirt-hooks.off")
 LIB = Path("/etc/libvirt/hooks/lib/libvirt_hooks")
-DEFAULT, ZEROTIER = {1: ACCESS}, {46: ACCESS}
 README = (REPOSITORY / "README.md").read_text()
 (BY_HAND,) = re.findall(r"touch /run/\S+", README)
 

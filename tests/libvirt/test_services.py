@@ -17,10 +17,9 @@ import pytest
 from conftest import BRIDGE, MAC, MAC2, define_network, eventually_settled, nic, start_libvirtd, tap_of, virsh
 from frames import ETHERTYPE
 from guest import ETH_P_ALL, descriptor_of, listening_behind, sending
-from iproute import ACCESS, eventually, ip, vlans
+from iproute import ZEROTIER, eventually, ip, vlans
 from libvirt_vlan import TOOL, tool
 
-ZEROTIER = {46: ACCESS}
 INTERFACES = """auto eno1
 iface eno1
 auto br0

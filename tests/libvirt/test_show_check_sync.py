@@ -23,7 +23,7 @@ from conftest import (
     virsh,
     virsh_fails,
 )
-from iproute import ACCESS, add_uplink, bridge, eventually, ip, vlans
+from iproute import ACCESS, DEFAULT, LAB, add_uplink, bridge, eventually, ip, vlans
 from jsonschema import validate
 from libvirt_vlan import (
     GROUPS,
@@ -31,7 +31,6 @@ from libvirt_vlan import (
     NETWORK,
     NETWORK_HOOK,
     QEMU_HOOK,
-    TRUNK,
     check,
     notes_aside,
     tool,
@@ -39,11 +38,10 @@ from libvirt_vlan import (
 )
 
 CHECK_SCHEMA = json.loads((REPOSITORY / "docs/libvirt-vlan-check.schema.json").read_text())
-DEFAULT = {1: ACCESS}
 RIGHT = {
     "server": {3: ACCESS},
     "zerotier": {46: ACCESS},
-    "lab": TRUNK,
+    "lab": LAB,
     "all": {1: ACCESS, **dict.fromkeys(range(2, 4095), ())},
     None: DEFAULT,
 }

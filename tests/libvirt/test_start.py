@@ -14,9 +14,8 @@ from conftest import (
     virsh,
     virsh_fails,
 )
-from iproute import ACCESS, eventually, ip, vlans
+from iproute import ACCESS, DEFAULT, EVERY, eventually, ip, vlans
 
-DEFAULT, EVERY = {1: ACCESS}, {1: ACCESS, **dict.fromkeys(range(2, 4095), ())}
 KINDS = {
     "zerotier": {46: ACCESS},
     "zerotier-46": {46: ACCESS},

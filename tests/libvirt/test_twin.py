@@ -3,10 +3,9 @@
 
 import pytest
 from conftest import BRIDGE, MAC, eventually_settled, nic, tap_of, virsh
-from iproute import ACCESS, always, vlans
+from iproute import DEFAULT, ZEROTIER, always, vlans
 from libvirt_vlan import check, tool
 
-DEFAULT, ZEROTIER = {1: ACCESS}, {46: ACCESS}
 PLAIN = nic(MAC).replace("type='network'", "type='bridge'").replace(f"network='{BRIDGE}'", f"bridge='{BRIDGE}'")
 
 

@@ -18,10 +18,8 @@ from conftest import (
     typed,
     virsh,
 )
-from iproute import ACCESS, always, bridge, eventually, ip, vlans
+from iproute import ACCESS, SERVER, ZEROTIER, always, bridge, eventually, ip, vlans
 from libvirt_vlan import TOOL
-
-ZEROTIER, SERVER = {46: ACCESS}, {3: ACCESS}
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def hooks(tmp_path, monkeypatch):
-    """Both hooks and lib as `make install` leaves them, for whoever runs this."""
+    """All hooks and lib as `make install` leaves them, for whoever runs this."""
     if os.geteuid() != 0:
         pytest.skip("only root can make files of root's")
     monkeypatch.setattr(installation, "HOOKS", tmp_path)
