@@ -6,7 +6,7 @@ import statistics
 import subprocess
 
 import figures
-from figures import NETWORK, REPOSITORY, SAMPLES, TICKETS, Figures, ip, port_created, remove, row, seconds
+from figures import NETWORK, REPOSITORY, SAMPLES, TICKETS, Figures, adopt, ip, port_created, remove, row, seconds
 
 TOOL, VIRSH = "/usr/local/sbin/libvirt-vlan", ["virsh", "-q", "-c", "qemu:///system"]
 COUNTS = (1, 10, 30)
@@ -21,6 +21,7 @@ VM = """<domain type='qemu'><name>vm{number}</name><memory unit='MiB'>16</memory
 
 def checking() -> Figures:
     """Return the row about what one VM more costs `libvirt-vlan check`."""
+    adopt(False)
     subprocess.run([REPOSITORY / "tests/lab/start-libvirtd"], check=True, stdin=subprocess.DEVNULL)
     virsh("net-define", stdin=LIBVIRT_NETWORK)
     virsh("net-start", "br0")
@@ -37,6 +38,7 @@ def checking() -> Figures:
         virsh("undefine", f"vm{number}")
     virsh("net-destroy", "br0")
     virsh("net-undefine", "br0")
+    adopt(True)
     more = (check[COUNTS[-1]] - check[COUNTS[0]]) / (COUNTS[-1] - COUNTS[0])
     each = ", ".join(f"{check[count] * 1000:.0f} ms with {count}" for count in COUNTS)
     what = "one running VM more, to `libvirt-vlan check`"

@@ -334,6 +334,20 @@ def test_who_insists_is_undone_each_second_and_said_once_a_minute(nic, watch):
     assert len(running.lines()) == lines
 
 
+def test_a_default_vlan_that_is_set_to_0_and_back_leaves_no_guest_in_vlan_1(bridge, nic, watch):
+    """The kernel then gives it to each bridge port. NetworkManager does that, and whoever undoes the strict setting."""
+    tap = nic(tap=False)
+    bridge.add_guest("vnet7", "fe:54:00:00:07:07")
+    watch()
+    with sending("guest0"), listening("guest7") as who:
+        for vid in ("0", "1"):
+            ip("link", "set", "br0", "type", "bridge", "vlan_default_pvid", vid)
+        right(tap, ZEROTIER)
+        who()
+        assert who() == set()
+    assert vlans("vnet7") == DEFAULT
+
+
 def test_a_bridge_port_that_loses_what_libvirt_has_set_gets_it_back(bridge, nic, watch):
     tap = nic(isolated=True)
     running = watch()
