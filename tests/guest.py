@@ -15,14 +15,13 @@ import threading
 import time
 from pathlib import Path
 
-from frames import BROADCAST, ETHERTYPE
+from frames import BROADCAST, ETH_P_ALL, ETHERTYPE
 from iproute import bridge, ip
 
 PIDFD_GETFD = 438  # source: linux, include/uapi/asm-generic/unistd.h
 TUNGETIFF, TUNGETVNETHDRSZ, IFF_VNET_HDR = 0x800454D2, 0x800454D7, 0x4000  # source: linux/if_tun.h
 SOL_PACKET, PACKET_AUXDATA, TP_STATUS_VLAN_VALID = 263, 8, 0x10  # source: linux/if_packet.h
 AUXDATA = struct.Struct("IIIHHHH")  # struct tpacket_auxdata: status, len, snaplen, mac, net, vlan_tci, vlan_tpid
-ETH_P_ALL = 3
 SO_RCVBUFFORCE = 33  # source: asm-generic/socket.h
 NOW = struct.Struct("d")
 FIND_EVERY_SECONDS, SEND_EVERY_SECONDS = 0.01, 0.001

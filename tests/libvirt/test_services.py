@@ -8,15 +8,14 @@ the wire.
 import contextlib
 import json
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from conftest import BRIDGE, MAC, MAC2, define_network, eventually_settled, nic, start_libvirtd, tap_of, virsh
-from frames import ETHERTYPE
-from guest import ETH_P_ALL, descriptor_of, listening_behind, sending
+from frames import bridged_to
+from guest import descriptor_of, listening_behind, sending
 from iproute import ZEROTIER, eventually, ip, vlans
 from libvirt_vlan import TOOL, tool
 
@@ -204,26 +203,6 @@ def state(tap):
     return shown.get("master"), vlans(tap), "UP" in shown["flags"], isolated
 
 
-@contextlib.contextmanager
-def neighbour(tap):
-    """Given a tap, give a function that returns how many frames of a sending guest the bridge has sent there."""
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as listener:
-        listener.bind((tap, ETH_P_ALL))
-        listener.setblocking(False)
-
-        def heard():
-            count = 0
-            while True:
-                try:
-                    count += listener.recv(2048)[12:14] == ETHERTYPE.to_bytes(2, "big")
-                except BlockingIOError:
-                    return count
-                except OSError:  # once after the tap was down
-                    continue
-
-        yield heard
-
-
 WHOLE = BRIDGE, ZEROTIER, True, True
 
 
@@ -251,7 +230,7 @@ def off_the_wire(act, taps, uplink):
 
     Return for how long no frame of the first tap's guest came out, in seconds.
     """
-    with watching(), neighbour(taps[1]) as heard, sending(tap_of_web, MAC) as sent:
+    with watching(), bridged_to(taps[1]) as heard, sending(tap_of_web, MAC) as sent:
         eventually(lambda: sent() > 100)
         uplink()
         began = time.monotonic()

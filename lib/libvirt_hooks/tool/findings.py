@@ -27,9 +27,8 @@ from .model import (
     verdict,
 )
 
-LIKE_A_VLAN = re.compile(
-    r"(?i)(?<![a-z0-9])v(lan|id)?[ ._]*[0-9]+$"
-)  # "vlan100", "VLAN 15": what other systems call a VLAN
+# "vlan100", "VLAN 15": what other systems call a VLAN
+LIKE_A_VLAN = re.compile(r"(?i)(?<![a-z0-9])v(lan|id)?[ ._]*[0-9]+$")
 
 
 def problems(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:

@@ -80,29 +80,33 @@ def bridges(nics: list[NicState]) -> list[BridgeState]:
     taps = {nic.tap for nic in nics}
     ours = {nic.port.bridge for nic in nics if nic.wanted is not None}
     states = map(sysfs.bridge, sorted({nic.port.bridge for nic in nics if nic.port.bridge}))
-    return [
-        _bridge(state, state.name in ours, links.uplinks(state.name, found, taps), found, current) for state in states
-    ]
+    used = []
+    for state in states:
+        uplinks = {name: found[name] for name in links.uplinks(state.name, found, taps)}
+        one = BridgeState(
+            name=state.name,
+            fault="",
+            default_pvid=state.default_pvid,
+            uplinks={uplink: current.get(uplink, {}) for uplink in uplinks},
+            exists=state.exists,
+            filters_vlans=state.vlan_filtering,
+        )
+        used.append(_judged(one, bridge_fault(state), uplinks) if state.name in ours else one)
+    return used
 
 
-def _bridge(
-    state: sysfs.Bridge, is_ours: bool, uplinks: list[str], found: dict[str, Link], current: dict[str, Vlans]
-) -> BridgeState:
-    """Given a bridge, whether NICs there have wanted VLANs, its uplinks, all interfaces and the VLANs of all bridge
-    ports, return the bridge's state.
+def _judged(one: BridgeState, fault: str, uplinks: dict[str, Link]) -> BridgeState:
+    """Given a bridge with NICs that have wanted VLANs, why it keeps VMs out of these, and its uplinks, return the
+    bridge with what may be wrong with it.
     """
-    return BridgeState(
-        name=state.name,
-        fault=bridge_fault(state) if is_ours else "",
-        default_pvid=state.default_pvid,
-        uplinks={uplink: current.get(uplink, {}) for uplink in uplinks},
-        exists=state.exists,
-        filters_vlans=state.vlan_filtering,
-        down=tuple(uplink for uplink in uplinks if not found[uplink].is_up),
-        without_carrier=tuple(uplink for uplink in uplinks if found[uplink].is_up and not found[uplink].has_carrier),
-        lost=() if uplinks else tuple(_had_uplinks(state.name)),
-        lasting=owners.lasting(state.name),
-        uplinks_lasting=owners.lasting(uplinks[0]) if uplinks else "",
+    return replace(
+        one,
+        fault=fault,
+        down=tuple(name for name, link in uplinks.items() if not link.is_up),
+        without_carrier=tuple(name for name, link in uplinks.items() if link.is_up and not link.has_carrier),
+        lost=() if uplinks else tuple(_had_uplinks(one.name)),
+        lasting=owners.lasting(one.name),
+        uplinks_lasting=owners.lasting(next(iter(uplinks))) if uplinks else "",
     )
 
 
