@@ -59,7 +59,10 @@ def typed(shell, *lines):
     name, directory = shell
     environment = {"PATH": f"{directory}:{os.environ['PATH']}", "TERM": "dumb", "HOME": str(directory)}
     environment.update(LC_ALL="C.UTF-8", INPUTRC="/dev/null")
-    process, terminal = pty.fork()
+    try:
+        process, terminal = pty.fork()
+    except OSError as error:
+        pytest.fail(f"a shell needs a terminal ({error}): mount -t devpts devpts /dev/pts -o ptmxmode=0666")
     if process == 0:
         os.chdir(directory)
         os.execvpe(SHELLS[name][0], SHELLS[name], environment)
