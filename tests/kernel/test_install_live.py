@@ -62,7 +62,7 @@ def created(number):
 
 def test_hooks_that_start_during_upgrades_are_of_one_release(bridge, release):
     release(1)
-    upgrades = threading.Thread(target=lambda: [release(number) for number in (2, 3, 4)])
+    upgrades = threading.Thread(target=lambda: [release(number) for number in (2, 3)])
     upgrades.start()
     taps, (nobodys, _) = [], created(255)
     while upgrades.is_alive():
@@ -75,7 +75,7 @@ def test_hooks_that_start_during_upgrades_are_of_one_release(bridge, release):
             assert (done.returncode, done.stderr) == (0, "")
     upgrades.join()
 
-    assert in_use() == "4"
+    assert in_use() == "3"
     assert len(taps) > 3
     for tap in taps:
         eventually(lambda tap=tap: vlans(tap) == {46: ACCESS})

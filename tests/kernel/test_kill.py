@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The detached process is killed at 60 moments, nearly all of them while it types; LAB_ROUNDS=N kills at 5 N.
+"""The detached process is killed at 40 moments, nearly all of them while it types; LAB_ROUNDS=N kills at 5 N.
 
 test_join.py kills the whole hook's; here they are children that have imported everything already, to be many.
 """
@@ -17,7 +17,7 @@ from iproute import ACCESS, BRIDGE, DEFAULT, IP, LAB, SERVER, ZEROTIER, eventual
 from processes import command_lines
 from ready import Ready
 
-ROUNDS = int(os.environ.get("LAB_ROUNDS", "12"))  # in each of them one process for each kind of change is killed
+ROUNDS = int(os.environ.get("LAB_ROUNDS", "8"))  # in each of them one process for each kind of change is killed
 ROUNDS_PER_MEND = 4
 MIXED = {20: ACCESS, 46: ()}  # one VID in common with LAB, with other flags
 

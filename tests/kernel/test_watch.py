@@ -32,7 +32,7 @@ from ready import Ready
 
 TOOL = REPOSITORY / "sbin/libvirt-vlan"
 AS_THE_SERVICE = ["setpriv", "--bounding-set", "-all,+net_admin", "--no-new-privs"]  # there is no systemd in the lab
-KILLS = int(os.environ.get("LAB_ROUNDS", "40"))  # Debian 13's lab has died of more ("Kernel mode fault")
+KILLS = int(os.environ.get("LAB_ROUNDS", "28"))  # Debian 13's lab has died of more ("Kernel mode fault")
 
 
 def processes(*words):
