@@ -175,7 +175,7 @@ def test_a_nic_that_libvirt_has_made_plain_is_found(taps):
         for ticket in TICKETS.glob("*.released"):  # as if that had been before the hooks were there
             ticket.unlink()
         (line,) = check()
-        assert f"{tap} -: libvirt has turned it into a plain bridge NIC" in line
+        assert f"{tap} -: libvirt has made it a plain bridge NIC" in line
     finally:
         virsh("update-device", "web", "/dev/stdin", "--live", stdin=nic(MACS["zerotier"], "zerotier"))
     eventually(lambda: vlans(tap) == {46: ACCESS})
