@@ -161,7 +161,9 @@ def test_in_an_upgrade_each_call_runs_one_release(vm, tmp_path):
     assert set(runs("port-created")) == {"1.0.1"}
     assert start(vm) == {46: ACCESS}  # dpkg has put the newer hook beside the older one: libvirt runs both
     assert (runs("port-created"), runs("start")) == (["1.0.1"], ["1.0.1"])
-    assert "systemctl" not in dpkg("--configure", "libvirt-hooks")
+    said = dpkg("--configure", "libvirt-hooks")
+    assert "systemctl restart" not in said
+    assert "systemctl enable --now libvirt-vlan-watch" in said  # nothing enables it in an upgrade
     call()
 
     assert runs("port-created")[-1] == "1.0.2"
