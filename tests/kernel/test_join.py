@@ -31,6 +31,7 @@ QEMU = REPOSITORY / "hooks/qemu"
 DIST_PACKAGES = Path("/usr/lib/python3/dist-packages")  # Debian's
 MAC2, TAP_MAC2, UUID2 = "52:54:00:00:00:02", "fe:54:00:00:00:02", UUID[:-1] + "2"
 NONE = {}
+TAKEN_OFF = "vnet0 is not on br0: try again; if that stays so, find out which network service takes it off"
 DEL, ADD = "vlan del dev vnet0 vid 1 master", "vlan add dev vnet0 vid 46 pvid untagged master"
 # the real command, without the right to change anything: the kernel itself refuses
 NOT_PERMITTED = 'echo "$typed" | exec setpriv --bounding-set -net_admin /usr/sbin/bridge "$@"; exit'
@@ -278,8 +279,8 @@ def test_a_damaged_ticket_stops_the_start(bridge):
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        ("on no bridge", "vnet0 is not on br0: try again"),
-        ("on another bridge", "vnet0 is not on br0: try again"),
+        ("on no bridge", TAKEN_OFF),
+        ("on another bridge", TAKEN_OFF),
         (
             "nowhere",
             'bridge -j link show dev vnet0: exit 1: Cannot find device "vnet0": run it in a shell to find out why',
