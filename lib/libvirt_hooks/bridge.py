@@ -52,10 +52,10 @@ def type_commands(commands: list[list[str]], subject: str) -> list[object]:
         if is_read(command):
             _log_read_once(shlex.join(command))
     log.info(*(f"{subject}: + {shlex.join(command)}" for command in commands if not is_read(command)))
-    return type_unlogged(commands, subject)
+    return type_unlogged(commands)
 
 
-def type_unlogged(commands: list[list[str]], _: str) -> list[object]:
+def type_unlogged(commands: list[list[str]]) -> list[object]:
     """Do as type_commands(), without a line in the log."""
     said = _run(commands)
     reads = [shlex.join(command) for command in commands if is_read(command)]

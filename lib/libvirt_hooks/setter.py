@@ -73,16 +73,23 @@ def add_entries(ticket: Ticket, name: str) -> str:
 
     Raises HookError if it fails.
     """
+    if settings.has_entries(ticket) and settings.may_add_entries(ticket, name) is None:
+        return f"{tickets.subject(ticket, name)}: libvirt has not plugged it in yet"
+    for command in missing_entries(ticket, name):
+        bridge.type_commands([command], tickets.subject(ticket, name))
+    return ""
+
+
+def missing_entries(ticket: Ticket, name: str) -> list[list[str]]:
+    """Given a ticket and its interface on its bridge, return the command of settings.entries() if one of the wanted
+    VLANs has no entry for the guest's address.
+    """
     assert ticket.vlans is not None
-    if not settings.has_entries(ticket):
-        return ""
-    may_add = settings.may_add_entries(ticket, name)
-    if may_add:
-        subject = tickets.subject(ticket, name)
-        (shown,) = bridge.type_commands([bridge.fdb_show(name)], subject)
-        if settings.lacks_entry(ticket, ticket.vlans, shown):
-            bridge.type_commands([settings.add_entries(ticket, name)], subject)
-    return "" if may_add is not None else f"{tickets.subject(ticket, name)}: libvirt has not plugged it in yet"
+    commands = settings.entries(ticket, name)
+    if not commands:
+        return []
+    (shown,) = bridge.type_commands([bridge.fdb_show(name)], "")
+    return commands if settings.lacks_entry(ticket, ticket.vlans, shown) else []
 
 
 @contextmanager

@@ -61,9 +61,14 @@ def may_add_entries(ticket: Ticket, name: str) -> bool | None:
     return True if statefiles.runs_with(ticket.vm, name) else None
 
 
-def add_entries(ticket: Ticket, name: str) -> list[str]:
-    """Given a ticket and its interface, return the command that adds the guest's address in each VLAN of the port."""
-    return ["bridge", "fdb", "replace", ticket.mac, "dev", name, "master", "static"]
+def entries(ticket: Ticket, name: str) -> list[list[str]]:
+    """Given a ticket and its interface, return the command that adds the guest's address in each VLAN of the port.
+
+    None if libvirt does not do so, or will do it itself: when the CPUs of a VM that is paused run again.
+    """
+    if has_entries(ticket) and may_add_entries(ticket, name):
+        return [["bridge", "fdb", "replace", ticket.mac, "dev", name, "master", "static"]]
+    return []
 
 
 def lacks_entry(ticket: Ticket, vlans: Vlans, shown: object) -> bool:

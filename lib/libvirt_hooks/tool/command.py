@@ -14,7 +14,16 @@ from functools import partial
 from .. import OFF, VERSION, HookError, hook, log, setter, tickets
 from ..vlans import checked_vid, to_text
 from . import findings, graph, installation, monitoring, repair, textfile, vlan_table, watch
-from .inventory import bridges, note_uplinks, planned_nics, planned_nics_of_all, refused_starts, running_nics
+from .inventory import (
+    bridges,
+    note_uplinks,
+    planned_nics,
+    planned_nics_of_all,
+    refused_starts,
+    running_nics,
+    with_blocked_vlans,
+    with_lasting,
+)
 from .model import NicState, subject
 from .table import to_json, to_table
 
@@ -106,10 +115,10 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    nics = _running()
-    used = bridges(nics)
+    nics = with_blocked_vlans(_running())
+    used = with_lasting(bridges(nics))
     note_uplinks(used)
-    refused = [findings.refused_start(refusal) for refusal in refused_starts()]
+    refused = [findings.refused_start(refusal) for refusal in refused_starts(nics)]
     wrong = [*findings.problems(nics, used), *refused, *installation.problems()]
     found = [*wrong, *findings.notes(nics, used), *installation.notes()]
     if options.json:

@@ -35,7 +35,6 @@ class Seen:
 
     vlans: dict[str, Vlans]  # by tap
     tickets: dict[tuple[str, str], list[Ticket]]  # by bridge and the NIC's key
-    blocked: dict[str, dict[int, str]]  # by tap, the VLANs that do not forward
     defined: dict[str, list[Nic]]  # the NICs that VMs with a plain bridge NIC are defined with, by the VM's uuid
 
 
@@ -54,7 +53,7 @@ def running_nics() -> tuple[list[NicState], list[str]]:
     plain = [domain.uuid for domain in changed if any(map(_is_plain, domain.nics))]
     defined = _parsed(virsh.domains(plain, "--inactive"))
     defined_nics = {domain.uuid: domain.nics for domain in defined}
-    seen = Seen(bridge.vlans_of_all(), tickets.by_nic(), bridge.blocked_vlans(), defined_nics)
+    seen = Seen(bridge.vlans_of_all(), tickets.by_nic(), defined_nics)
     nics = [_running(domain, nic, seen) for domain in domains if domain.uuid not in gone for nic in domain.nics]
     containers = running.get(virsh.LXC, [])
     return nics, [f"{'container' if uuid in containers else 'VM'} {uuid} has stopped in the meantime" for uuid in gone]
@@ -105,9 +104,25 @@ def _judged(one: BridgeState, fault: str, uplinks: dict[str, Link]) -> BridgeSta
         down=tuple(name for name, link in uplinks.items() if not link.is_up),
         without_carrier=tuple(name for name, link in uplinks.items() if link.is_up and not link.has_carrier),
         lost=() if uplinks else tuple(_had_uplinks(one.name)),
-        lasting=owners.lasting(one.name),
-        uplinks_lasting=owners.lasting(next(iter(uplinks))) if uplinks else "",
     )
+
+
+def with_blocked_vlans(nics: list[NicState]) -> list[NicState]:
+    """Given NICs, return them with their VLANs that do not forward: only check asks for these."""
+    blocked = bridge.blocked_vlans()
+    return [replace(nic, blocked=blocked[nic.tap]) if nic.tap in blocked else nic for nic in nics]
+
+
+def with_lasting(bridges: list[BridgeState]) -> list[BridgeState]:
+    """Given bridges, return them with what makes changes to them last: only check asks for that."""
+    return [
+        replace(
+            one,
+            lasting=owners.lasting(one.name),
+            uplinks_lasting=owners.lasting(next(iter(one.uplinks))) if one.uplinks else "",
+        )
+        for one in bridges
+    ]
 
 
 def note_uplinks(bridges: list[BridgeState]) -> None:
@@ -126,13 +141,13 @@ def _had_uplinks(name: str) -> list[str]:
         return []
 
 
-def refused_starts() -> list[Refusal]:
-    """Return the starts that the hooks have refused, of guests that are defined and do not run."""
+def refused_starts(nics: list[NicState]) -> list[Refusal]:
+    """Given the NICs of all running guests, return the refused starts of guests that are defined and do not run."""
     noted = refusals.noted()
     if not noted:
         return []
     defined = {uuid for uri in virsh.drivers() for uuid in virsh.defined(uri)}
-    running = {uuid for uri in virsh.drivers() for uuid in virsh.running(uri)}
+    running = {nic.port.vm_uuid for nic in nics}  # a guest that was refused has a NIC
     for refusal in noted:
         if refusal.vm_uuid not in defined:
             refusals.forget(refusal.vm_uuid)
@@ -164,13 +179,16 @@ def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
         refused=False,
         made_plain=made_plain,
         ticket=ticket,
-        blocked=seen.blocked.get(nic.tap, {}),
         is_default=bool(ticket and ticket.is_default),
     )
-    if made_plain or state.wanted is not None:
-        is_right = state.wanted is not None and state.current == state.wanted
-        return replace(state, not_whole=repair.what_is_not_whole(ticket, nic.tap) if ticket and is_right else "")
-    return _decided(state, known, nic.tap)
+    if not made_plain and state.wanted is None:
+        return _decided(state, known, nic.tap)
+    if ticket is None or state.wanted is None or state.current != state.wanted:
+        return state
+    try:
+        return replace(state, not_whole=repair.what_is_not_whole(ticket, nic.tap))
+    except HookError as error:
+        return replace(state, not_whole=str(error))
 
 
 def _planned(domain: Domain, nic: Nic) -> NicState:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 
 from .. import HookError, bridge, settings, sysfs, tickets
-from ..setter import TypeCommands, set_vlans
+from ..setter import TypeCommands, missing_entries, set_vlans
 from ..tickets import Ticket
 from ..vlans import Vlans, changes, of_new_bridge_port
 from ..wanted import bridge_fault
@@ -42,7 +42,7 @@ def make_right(ticket: Ticket, tap: str, type_commands: TypeCommands) -> None:
         current = of_new_bridge_port(sysfs.default_pvid(ticket.bridge))  # as planned() has it
     try:
         set_vlans(ticket, tap, current, type_commands)
-        for command in _rest(ticket, tap, is_new=bool(before)):  # of two programs
+        for command in _rest(ticket, tap, is_new=bool(before)):  # ip and bridge: no batch takes both
             type_commands([command], subject)
     except HookError:
         if before:  # off its bridge, the tap is seen to be wrong
@@ -53,15 +53,11 @@ def make_right(ticket: Ticket, tap: str, type_commands: TypeCommands) -> None:
 
 
 def what_is_not_whole(ticket: Ticket, tap: str) -> str:
-    """Given a ticket and its tap, which is on its bridge in the wanted VLANs, return what else is wrong, or ""."""
-    lacks = settings.lacking(ticket, tap)
-    if lacks:
-        return f"its bridge port has {settings.instead(lacks)}"
-    if _missing_entries(ticket, tap):
-        return f"the forwarding database of {ticket.bridge} lacks a static entry for {ticket.mac}"
-    if ticket.link_down and not sysfs.is_up(tap):
-        return f"{tap} has been down since it was put back on {ticket.bridge}"
-    return ""
+    """Given a ticket and its tap, which is on its bridge in the wanted VLANs, return what else is wrong, or "".
+
+    Raises HookError if that cannot be found out.
+    """
+    return next((wrong for wrong, _ in _not_whole(ticket, tap)), "")
 
 
 def print_and_type(commands: list[list[str]], subject: str) -> list[object]:
@@ -99,30 +95,23 @@ def _put_back(ticket: Ticket, tap: str) -> list[list[str]]:
 def _rest(ticket: Ticket, tap: str, is_new: bool) -> list[list[str]]:
     """Given a ticket, its tap and whether the tap has just joined its bridge, return what follows the VLANs' commands.
 
-    A new bridge port lacks what libvirt has set there.
+    A new bridge port lacks all that libvirt has set there.
     """
-    lacks = settings.wanted(ticket) if is_new else settings.lacking(ticket, tap)
-    entries = _entries(ticket, tap) if is_new else _missing_entries(ticket, tap)
-    up = [_link(tap, "up")] if is_new or (ticket.link_down and not sysfs.is_up(tap)) else []
-    return [*settings.commands(tap, lacks), *entries, *up]
+    if is_new:
+        restored = settings.commands(tap, settings.wanted(ticket))
+        return [*restored, *settings.entries(ticket, tap), _link(tap, "up")]
+    return [command for _, command in _not_whole(ticket, tap)]
 
 
-def _entries(ticket: Ticket, tap: str) -> list[list[str]]:
-    """Given a ticket and its tap, return the command that adds the guest's address to the forwarding database.
-
-    None if libvirt does not do so, or will do it itself: when the CPUs of a VM that is paused run again.
-    """
-    if settings.has_entries(ticket) and settings.may_add_entries(ticket, tap):
-        return [settings.add_entries(ticket, tap)]
-    return []
-
-
-def _missing_entries(ticket: Ticket, tap: str) -> list[list[str]]:
-    """Given a ticket and its tap on its bridge, return the command of _entries() if one of its VLANs has no entry."""
-    assert ticket.vlans is not None
-    command = _entries(ticket, tap)
-    shown = bridge.type_commands([bridge.fdb_show(tap)], "")[0] if command else []
-    return command if settings.lacks_entry(ticket, ticket.vlans, shown) else []
+def _not_whole(ticket: Ticket, tap: str) -> list[tuple[str, list[str]]]:
+    """Given a ticket and its tap on its bridge, return what is wrong besides VLANs, each with the command for it."""
+    lacks = settings.lacking(ticket, tap)
+    wrong = [(f"its bridge port has {settings.instead(lacks)}", command) for command in settings.commands(tap, lacks)]
+    no_entry = f"the forwarding database of {ticket.bridge} lacks a static entry for {ticket.mac}"
+    wrong += [(no_entry, command) for command in missing_entries(ticket, tap)]
+    if ticket.link_down and not sysfs.is_up(tap):
+        wrong.append((f"{tap} has been down since it was put back on {ticket.bridge}", _link(tap, "up")))
+    return wrong
 
 
 def _link(tap: str, *words: str) -> list[str]:

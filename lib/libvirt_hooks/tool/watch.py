@@ -157,11 +157,18 @@ class _Watch:
             if not tap or ticket.vlans is None:
                 continue
             is_right = sysfs.master(tap) == nic[0] and current.get(tap, {}) == ticket.vlans
-            is_right = is_right and not repair.what_is_not_whole(ticket, tap)
+            is_right = is_right and self.is_whole(ticket, tap)
             if not is_right or memory.fault or tickets.bridge_was_replaced(ticket) or not self.places.filters(nic[0]):
                 self.hurry(nic, now)
             elif not ticket.bridge_index and not self.dry_run:
                 tickets.mark_bridge(ticket)
+
+    def is_whole(self, ticket: Ticket, tap: str) -> bool:
+        """Return whether nothing is wrong with a tap besides its VLANs; where that is unknown, look() says why."""
+        try:
+            return not repair.what_is_not_whole(ticket, tap)
+        except HookError:
+            return False
 
     def look(self, nic: Nic, now: float) -> None:
         """Look at a NIC's tap or at a bridge, and make right what is to be."""
@@ -239,8 +246,7 @@ class _Watch:
                 if is_said:
                     self.say(f"{_reason(ticket, tap, current)}{more}")
                 self.due[nic] = memory.paused_until
-            type_commands = repair.print_and_type if is_said else bridge.type_unlogged
-            answers = type_commands(commands, subject)
+            answers = repair.print_and_type(commands, subject) if is_said else bridge.type_unlogged(commands)
             if answers:
                 current = from_bridge(answers[-1])
             return answers
