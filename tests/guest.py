@@ -41,6 +41,16 @@ def descriptor_of(process, tap="vnet"):
     return None
 
 
+def tap_of_qemu(words=b""):
+    """Given words of a QEMU's command line, return a copy of its descriptor of its tap, None if there is none."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            is_qemu = "qemu-system" in str((process / "exe").readlink())
+            if is_qemu and words in (process / "cmdline").read_bytes():
+                return descriptor_of(process.name)
+    return None
+
+
 @contextlib.contextmanager
 def sending(find, mac):
     """Given a function that returns a tap's descriptor or None and a MAC address, send from the first descriptor on.

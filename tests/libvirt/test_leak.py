@@ -4,7 +4,6 @@
 With `pytest -rP` this prints the figures of the table in docs/limits.md.
 """
 
-import contextlib
 import statistics
 import subprocess
 import time
@@ -24,7 +23,7 @@ from conftest import (
     tap_of,
     virsh,
 )
-from guest import descriptor_of, listening_in_every_vlan, sending
+from guest import descriptor_of, listening_in_every_vlan, sending, tap_of_qemu
 from iproute import ACCESS, eventually, ip, vlans
 
 SLOW_BRIDGE = Path("/usr/local/sbin/bridge")
@@ -56,15 +55,6 @@ def default_pvid(heard, request):
     ip("link", "set", BRIDGE, "type", "bridge", "vlan_default_pvid", str(request.param))
     yield request.param
     ip("link", "set", BRIDGE, "type", "bridge", "vlan_default_pvid", "1")
-
-
-def tap_of_qemu():
-    """Return what the only QEMU has of its only tap, None as long as there is none."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if "qemu-system" in str((process / "exe").readlink()):
-                return descriptor_of(process.name)
-    return None
 
 
 def tap_of_libvirtd():

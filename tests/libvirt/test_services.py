@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import BRIDGE, MAC, MAC2, define_network, eventually_settled, nic, start_libvirtd, tap_of, virsh
 from frames import bridged_to
-from guest import descriptor_of, listening_behind, sending
+from guest import listening_behind, sending, tap_of_qemu
 from iproute import ZEROTIER, eventually, ip, vlans
 from libvirt_vlan import TOOL, tool
 
@@ -189,11 +189,7 @@ def watching():
 
 
 def tap_of_web():
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if b"guest=web" in (process / "cmdline").read_bytes():
-                return descriptor_of(process.name)
-    return None
+    return tap_of_qemu(b"guest=web")
 
 
 def state(tap):
