@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Which bridge ports are uplinks, from what `ip -d link show` says about them. Pure.
 
-An uplink leads off this host. A tap, or one end of a veth pair that stays on this host, does not.
+An uplink is a bridge port that leads off this host. A tap does not lead off this host. Neither does a veth whose other
+end is on this host.
 """
 
 from __future__ import annotations

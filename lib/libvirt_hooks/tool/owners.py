@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Which of the host's network services owns an interface: at its next reload, it undoes what was typed by hand."""
+"""Which of the host's network services owns an interface.
+
+When that service reloads, the service undoes the changes to the interface that somebody has typed by hand.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def _networkd_file(interface: str) -> str:
 
 
 def _connection(interface: str) -> str:
-    """Return the name of NetworkManager's connection that the interface has, "" if it manages the interface not."""
+    """Given an interface, return the name of its connection, "" if NetworkManager does not manage the interface."""
     if not NETWORK_MANAGER.is_dir():
         return ""
     question = ["nmcli", "-g", "GENERAL.CONNECTION", "device", "show", interface]

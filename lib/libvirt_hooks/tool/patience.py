@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 # A fault that is over sooner is not worth a word: a VM that ends, a tap that libvirt puts back, a bridge half made.
 FAULT_SECONDS = 2
-# Whoever undoes every repair gets one a second. After so many within a minute, only one a minute is worth words.
+# While something undoes each repair, watch repairs once a second. After OFTEN repairs within a minute, watch reports
+# one repair a minute.
 MINUTE, OFTEN, REPAIR_SECONDS = 60, 3, 1
 
 
