@@ -46,6 +46,7 @@ class Decision(SimpleNamespace):
     waits: bool  # it is left alone until the guest starts again
     group: str  # the portgroup whose VLANs these are, "" if there is none
     is_default: bool  # that is the network's default portgroup: the NIC names none
+    applied_over: str | None  # the portgroup that libvirt-vlan apply has replaced, None if it has not
     ticket: Ticket | None  # to be written
     gone: list[Ticket]  # to be removed
 
@@ -55,16 +56,20 @@ def decide(port: Port, network: Network, facts: Facts) -> Decision:
     group = port.group or network.default_group  # source: libvirt, docs/formatnetwork.rst, "Portgroups"
     decision = Decision(
         vlans=None, left_alone="", refused="", is_bridges=False, waits=False, group=group,
-        is_default=bool(group) and not port.group, ticket=None, gone=[],
+        is_default=bool(group) and not port.group, applied_over=None, ticket=None, gone=[],
     )  # fmt: skip
     if not facts.interface and not facts.strangers:
         decision.gone = lifecycle.gone(facts.known, port.uuid, port.vm_uuid, facts.now)
     known = [one for one in facts.known if one.ticket not in decision.gone]
     own = [one for one in known if one.ticket.vm_uuid == port.vm_uuid]
+    applied = _applied(port, facts, own)
+    if applied:
+        decision.group, decision.is_default = applied.group, applied.is_default
+        decision.applied_over = applied.applied_over
     try:
-        decision.left_alone = _why_left_alone(port, facts, own, decision)
+        decision.left_alone = why_not_ours(port) if applied else _why_left_alone(port, facts, own, decision)
         if not decision.left_alone:
-            decision.vlans = resolve(group, network, facts.bridge.default_pvid)
+            decision.vlans = applied.vlans if applied else resolve(group, network, facts.bridge.default_pvid)
             if decision.vlans is None:
                 decision.left_alone = f"portgroup {group} names no VID"
             else:
@@ -109,6 +114,19 @@ def why_not_both(port: Port, others: list[Port]) -> str:
         if other.bridge == port.bridge and tickets.key(other) == tickets.key(port):
             return f"NIC {other.mac} has the same last five bytes on the same bridge: {OTHER_NIC}"
     return ""
+
+
+def _applied(port: Port, facts: Facts, own: list[Known]) -> Ticket | None:
+    """Given a port, what is known and what is known of its guest's tickets, return the ticket that libvirt-vlan apply
+    has written for the running NIC, None if there is none, or if libvirt now announces another portgroup than before.
+
+    libvirt's live XML keeps the portgroup that the guest was started with. A daemon that is restarted announces that.
+    """
+    for one in own:
+        right = one.ticket.right
+        if right and right[0] == facts.interface and one.lives and one.ticket.applied_over == port.group:
+            return one.ticket
+    return None
 
 
 def _why_left_alone(port: Port, facts: Facts, own: list[Known], decision: Decision) -> str:
@@ -165,7 +183,8 @@ def _ticket(port: Port, network: Network, facts: Facts, decision: Decision, know
     assert port.kind is not None
     ticket = tickets.Ticket(
         uuid=port.uuid, vm=port.vm, vm_uuid=port.vm_uuid, kind=port.kind, mac=port.mac, bridge=port.bridge,
-        network=network.name, group=decision.group, is_default=decision.is_default, vlans=decision.vlans,
+        network=network.name, group=decision.group, is_default=decision.is_default,
+        applied_over=decision.applied_over, vlans=decision.vlans,
         isolated=port.isolated, fdb_managed=port.fdb_managed and port.kind.HAS_FDB_MANAGER,
         live=bool(facts.interface), created=facts.now, released=False, right=None, interface=None, bridge_index=0,
         link_down=False,

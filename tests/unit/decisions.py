@@ -42,7 +42,7 @@ def ticket(number=1, **changes):
     """Return a ticket of web in VLAN 46, with changes."""
     fields = {
         "uuid": uuid(number), "vm": "web", "vm_uuid": WEB, "kind": taps, "mac": MAC, "bridge": "br0", "network": "lan",
-        "group": "zerotier", "is_default": False, "isolated": False, "fdb_managed": False,
+        "group": "zerotier", "is_default": False, "applied_over": None, "isolated": False, "fdb_managed": False,
         "vlans": access(46), "live": False, "created": NOW - 100 + number,
         "released": False, "right": None, "interface": None, "bridge_index": 0, "link_down": False,
     }  # fmt: skip

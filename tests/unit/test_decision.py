@@ -121,6 +121,38 @@ def test_a_port_that_is_announced_again_gets_the_vlans_of_now():
     assert decided(known=[before], interface="vnet0").ticket.vlans == access(46)
 
 
+@pytest.mark.parametrize(
+    ("announced", "number", "facts", "vlans", "over"),
+    [
+        ("zerotier", 1, {}, access(3), "zerotier"),  # a daemon that was restarted announces the old portgroup
+        ("zerotier", 2, {}, access(3), "zerotier"),  # so does a live change of something else
+        ("zerotier", 1, {"interface": ""}, access(46), None),  # the VM starts anew
+        ("zerotier", 1, {"lives": False}, access(46), None),  # that was another tap
+        ("dmz", 1, {}, access(47), None),  # a live change to another portgroup
+        ("", 1, {}, None, None),  # the same to none
+    ],
+)
+def test_what_was_applied_decides_as_long_as_libvirt_announces_what_was_there_before(
+    announced, number, facts, vlans, over
+):
+    facts = {"interface": "vnet0", "lives": True, **facts}
+    applied = known(vlans=access(3), group="server", applied_over="zerotier", right=("vnet0", 7), lives=facts["lives"])
+    net = network(["server-3", "zerotier-46", "dmz-47"])
+
+    decision = decided(port(announced, uuid=uuid(number)), net, interface=facts["interface"], known=[applied])
+
+    assert (decision.vlans, decision.applied_over) == (vlans, over)
+    assert (decision.ticket.vlans, decision.ticket.applied_over) == (vlans, over)
+
+
+def test_a_nic_that_apply_has_put_back_into_the_default_vlan_stays_there():
+    applied = known(vlans=access(1), group="", applied_over="zerotier", right=("vnet0", 7), lives=True)
+
+    decision = decided(port(), interface="vnet0", known=[applied])
+
+    assert (decision.vlans, decision.left_alone, decision.group) == (access(1), "", "")
+
+
 def test_a_port_that_libvirt_has_kept_of_a_vm_that_has_ended_is_left_alone():
     """The VM ended while its network's daemon was away, and the daemon announces what it has a record of."""
     decision = decided(known=[known(1, lives=False, **RIGHT)])

@@ -87,7 +87,7 @@ def test_check_finds_what_the_hooks_cannot_see(nics, bridge, says):
         ([nic()], br0(DOES_NOT_FILTER), "bridge-does-not-filter", "ip link set dev br0 type bridge vlan_filtering 1"),
         ([nic()], br0(eth0={}), "uplink-lacks-vlan", "bridge vlan add dev eth0 vid 46 master"),
         ([nic(**LEFT_ALONE, waits=True)],
-         br0(eth0=access(46)), "waits-for-restart", ""),
+         br0(eth0=access(46)), "waits-for-restart", "libvirt-vlan apply web"),
         ([nic(), nic(**LEFT_ALONE, current=access(1), vm="a")], br0(eth0=every(1)), "in-default-vlan",
          "ip link set dev br0 type bridge vlan_default_pvid 0"),
         ([nic()], br0(), "no-uplink", ""),

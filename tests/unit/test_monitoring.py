@@ -26,6 +26,7 @@ HOSTILE = 'a"} 1\nlibvirt_vlan_nics{x="\\'
 ALL_WRONG = [
     nic(current={}, vm=HOSTILE), nic(current=None), nic(**REFUSED, current={}), nic(made_plain=True),
     nic(**LEFT_ALONE, current=access(1)), nic(**LEFT_ALONE, waits=True), nic(**{**LEFT_ALONE, "group": "vlan100"}),
+    nic(planned=nic(access(47))),
 ]  # fmt: skip
 
 

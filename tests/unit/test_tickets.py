@@ -35,6 +35,7 @@ def ticket(number=1, vid=46, **changes):
         "network": "lan",
         "group": "zerotier",
         "is_default": False,
+        "applied_over": None,
         "isolated": False,
         "fdb_managed": False,
         "vlans": access(vid),
@@ -63,6 +64,8 @@ def on_disk(bridge="br0", address=TAP):
         {"live": True},
         {"group": ""},
         {"group": "server-3", "is_default": True},
+        {"applied_over": "zerotier"},
+        {"applied_over": ""},
         {"isolated": True},
         {"isolated": None},  # as release 1.0.0 writes it
         {"fdb_managed": True},

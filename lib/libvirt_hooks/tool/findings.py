@@ -11,6 +11,7 @@ from dataclasses import replace
 from ..refusals import Refusal
 from ..vlans import Vlans, changes, instead, ranges, to_text
 from ..wanted import EVERY_VID
+from . import next_start
 from .model import (
     LEFT_ALONE,
     MADE_PLAIN,
@@ -68,7 +69,8 @@ def problem(nic: NicState) -> Finding | None:
 
 def notes(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
     """Given the NICs of all running VMs and their bridges, return notes: what is possibly intentional."""
-    found = [_of_nic(nic, "waits-for-restart", nic.reason) for nic in nics if nic.waits]
+    found = [_waits(nic) for nic in nics if nic.waits]
+    found += [_next_start(nic) for nic in nics if not nic.waits and _differs(nic)]
     for bridge in bridges:
         here = [nic for nic in nics if nic.port.bridge == bridge.name]
         found += [_names_no_vid(nic) for nic in here if _looks_like_a_vlan(nic)]
@@ -150,6 +152,28 @@ def _names_no_vid(nic: NicState) -> Finding:
     return _of_nic(
         nic, "portgroup-names-no-vid", f"portgroup {group} names no VID, so the hooks leave it alone", "", advice
     )
+
+
+def _differs(nic: NicState) -> bool:
+    """Given a NIC, return whether its next start would differ, but for what is wrong with its whole bridge."""
+    if nic.planned is None or nic.planned.is_bridges:
+        return False
+    return next_start.verdict(nic) in (next_start.DIFFERS, next_start.REFUSED)
+
+
+def _waits(nic: NicState) -> Finding:
+    """Given a NIC that waits for its guest's next start, return that finding."""
+    command = f"libvirt-vlan apply {shlex.quote(nic.port.vm)}"
+    return _of_nic(nic, "waits-for-restart", nic.reason, command, f"{command} applies it now")
+
+
+def _next_start(nic: NicState) -> Finding:
+    """Given a NIC whose next start would differ, return that finding."""
+    sentence, why_not = next_start.sentence(nic), next_start.why_not_applied(nic, is_named=True)
+    if why_not is None:
+        return _of_nic(nic, "next-start-differs", sentence, f"libvirt-vlan apply {shlex.quote(nic.port.vm)}")
+    is_refused = next_start.verdict(nic) == next_start.REFUSED
+    return _of_nic(nic, "next-start-differs", sentence if is_refused else f"{sentence}: {why_not.sentence}")
 
 
 def _in_default(nic: NicState) -> str:

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from .. import HookError, bridge, facts, lifecycle, refusals, sysfs, tickets
-from ..decision import decide
+from ..decision import OTHER_NIC, decide
 from ..hookdata import Domain, Nic, parse_domain, parse_identity, port_of
 from ..refusals import Refusal
 from ..tickets import Ticket
@@ -35,7 +35,7 @@ class Seen:
 
     vlans: dict[str, Vlans]  # by tap
     tickets: dict[tuple[str, str], list[Ticket]]  # by bridge and the NIC's key
-    defined: dict[str, list[Nic]]  # the NICs that VMs with a plain bridge NIC are defined with, by the VM's uuid
+    defined: dict[str, Domain]  # the running guests as they are defined, by uuid
 
 
 def running_nics() -> tuple[list[NicState], list[str]]:
@@ -49,11 +49,8 @@ def running_nics() -> tuple[list[NicState], list[str]]:
     if lost:
         still_there = [uuid for uri in running for uuid in virsh.running(uri)]
         gone += sorted(lost.difference(still_there))
-    changed = [domain for domain in domains if facts.kind_of_domain(domain).CHANGES_LIVE]  # as only libvirt itself can
-    plain = [domain.uuid for domain in changed if any(map(_is_plain, domain.nics))]
-    defined = _parsed(virsh.domains(plain, "--inactive"))
-    defined_nics = {domain.uuid: domain.nics for domain in defined}
-    seen = Seen(bridge.vlans_of_all(), tickets.by_nic(), defined_nics)
+    defined = {uuid: one for uri, uuids in running.items() for uuid, one in _as_defined(uuids, uri).items()}
+    seen = Seen(bridge.vlans_of_all(), tickets.by_nic(), defined)
     nics = [_running(domain, nic, seen) for domain in domains if domain.uuid not in gone for nic in domain.nics]
     containers = running.get(virsh.LXC, [])
     return nics, [f"{'container' if uuid in containers else 'VM'} {uuid} has stopped in the meantime" for uuid in gone]
@@ -61,7 +58,9 @@ def running_nics() -> tuple[list[NicState], list[str]]:
 
 def planned_nics_of_all() -> list[NicState]:
     """Return the NICs of all defined VMs as they would be at their next start."""
-    return [_planned(domain, nic) for uri in virsh.drivers() for domain in _all_defined(uri) for nic in domain.nics]
+    defined = [domain for uri in virsh.drivers() for domain in _all_defined(uri)]
+    known = tickets.by_nic()
+    return [_planned(domain, nic, known) for domain in defined for nic in domain.nics]
 
 
 def planned_nics(vm: str) -> list[NicState]:
@@ -70,7 +69,8 @@ def planned_nics(vm: str) -> list[NicState]:
     Raises HookError if there is no such VM.
     """
     domain = _defined(vm)
-    return [_planned(domain, nic) for nic in domain.nics]
+    known = tickets.by_nic()
+    return [_planned(domain, nic, known) for nic in domain.nics]
 
 
 def bridges(nics: list[NicState]) -> list[BridgeState]:
@@ -156,13 +156,29 @@ def refused_starts(nics: list[NicState]) -> list[Refusal]:
 
 def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
     """Given a running VM, one of its NICs and what has been read for all of them, return the NIC's state."""
+    state = _as_it_runs(domain, nic, seen)
+    definition = seen.defined.get(domain.uuid)
+    its_own = [one for one in definition.nics if one.mac == nic.mac] if definition else []
+    is_doubled = len(its_own) > 1 or sum(one.mac == nic.mac for one in domain.nics) > 1
+    if definition is None:
+        return replace(state, unplanned="its VM's definition cannot be read")
+    if is_doubled:
+        return replace(state, unplanned=f"two NICs of {domain.name} have its MAC address: {OTHER_NIC}", is_doubled=True)
+    if not its_own:
+        return replace(state, unplanned=f"the definition of {domain.name} has no NIC with its MAC address")
+    return replace(state, planned=_planned(definition, its_own[0], seen.tickets))
+
+
+def _as_it_runs(domain: Domain, nic: Nic, seen: Seen) -> NicState:
+    """Given a running VM, one of its NICs and what has been read for all of them, return the NIC's state of now."""
     port, network = port_of(domain, nic), nic.network
     port.kind = facts.kind_of_domain(domain)
     known = seen.tickets.get((port.bridge, tickets.key(port)), [])
     ticket = lifecycle.applies([one for one in known if one.vm_uuid == domain.uuid], time.monotonic())
     if ticket and ticket.released and ticket.right != (nic.tap, sysfs.ifindex(nic.tap)):
         ticket = None  # an earlier tap's: libvirt calls no hook when a VM ends without a port
-    defined = seen.defined.get(domain.uuid, [])
+    definition = seen.defined.get(domain.uuid) if port.kind.CHANGES_LIVE else None  # as only libvirt itself can
+    defined = definition.nics if definition else []
     made_plain = _is_plain(nic) and bool(ticket or any(one.mac == nic.mac and one.network for one in defined))
     if made_plain and ticket:  # nothing else knows the network any more
         network = ticket.network
@@ -191,13 +207,15 @@ def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
         return replace(state, not_whole=str(error))
 
 
-def _planned(domain: Domain, nic: Nic) -> NicState:
-    """Given a VM and one of its NICs, return the NIC's state as it would be at the VM's next start."""
+def _planned(domain: Domain, nic: Nic, known: dict[tuple[str, str], list[Ticket]]) -> NicState:
+    """Given a VM, one of its NICs and all tickets by bridge and key, return the NIC's state as it would be at the VM's
+    next start.
+    """
     xml = _network(nic.network) if nic.network else b""
     port = planned_port(domain, nic, xml) if xml else port_of(domain, nic)
     port.kind = facts.kind_of_domain(domain)
     state = NicState(port, nic.network, "", None, None, "", refused=False, made_plain=False, ticket=None)
-    others = tickets.of(port.bridge, tickets.key(port)) if port.bridge else []
+    others = known.get((port.bridge, tickets.key(port)), [])
     return _decided(state, [one for one in others if one.vm_uuid != domain.uuid], "")
 
 
@@ -248,6 +266,15 @@ def _defined(vm: str) -> Domain:
             if vm in (domain.name, domain.uuid):
                 return domain
     raise HookError(f"there is no VM or container {vm}: virsh list --all lists them")
+
+
+def _as_defined(uuids: list[str], uri: str) -> dict[str, Domain]:
+    """Given running guests' uuids and their driver's URI, return by uuid those whose definitions can be read."""
+    found = {}
+    for uuid, xml in virsh.domains(uuids, "--inactive", uri=uri).items():
+        with suppress(HookError):
+            found[uuid] = parse_domain(xml)
+    return found
 
 
 def _all_defined(uri: str) -> list[Domain]:

@@ -38,6 +38,7 @@ Problem = Literal[
 ]
 Note = Literal[
     "waits-for-restart",
+    "next-start-differs",
     "in-default-vlan",
     "no-uplink",
     "portgroup-names-no-vid",
@@ -67,6 +68,9 @@ class NicState:
     blocked: dict[int, str] = field(default_factory=dict)  # its VLANs that do not forward, with their states
     not_whole: str = ""  # what else than its VLANs is wrong with its bridge port
     is_default: bool = False  # its portgroup is the network's default one: the NIC names none
+    planned: NicState | None = None  # a running NIC as it would be at its guest's next start; None: nobody knows
+    unplanned: str = ""  # why nobody knows
+    is_doubled: bool = False  # that is because its MAC address is there twice
 
 
 @dataclass(frozen=True)
