@@ -10,13 +10,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from . import HookError, lifecycle, tickets
-from .wanted import bridge_fault, resolve, why_not_ours
+from .vlans import is_every
+from .wanted import bridge_fault, resolve, uplink_fault, uplinks_of, why_not_ours
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
 if TYPE_CHECKING:
     from .hookdata import Domain, Network, Nic, Port
     from .lifecycle import Known
-    from .sysfs import Bridge
+    from .sysfs import Bridge, Uplink
     from .tickets import Ticket
     from .vlans import Vlans
 
@@ -29,6 +30,7 @@ class Facts(SimpleNamespace):
 
     now: float  # seconds, time.monotonic()
     bridge: Bridge
+    uplinks: list[Uplink]  # that the network names
     interface: str  # the NIC's interface on the host, "" if the guest does not run with it yet
     strangers: list[str]  # interfaces of others that could be taken for the NIC's
     known: list[Known]  # the tickets of the NIC's key on the bridge, the oldest first
@@ -42,11 +44,12 @@ class Decision(SimpleNamespace):
     vlans: Vlans | None  # its wanted VLANs, None if it is left alone or refused
     left_alone: str  # why it is left alone, "" if it is not
     refused: str  # why it cannot have its wanted VLANs, "" if it can
-    is_bridges: bool  # it is refused because of its bridge, and so is every other port there
+    is_bridges: bool  # it is refused because of its bridge or an uplink, and so is every other port there
     waits: bool  # it is left alone until the guest starts again
     group: str  # the portgroup whose VLANs these are, "" if there is none
     is_default: bool  # that is the network's default portgroup: the NIC names none
     applied_over: str | None  # the portgroup that libvirt-vlan apply has replaced, None if it has not
+    uplinks: list[str]  # that are to carry these VLANs
     ticket: Ticket | None  # to be written
     gone: list[Ticket]  # to be removed
 
@@ -56,7 +59,7 @@ def decide(port: Port, network: Network, facts: Facts) -> Decision:
     group = port.group or network.default_group  # source: libvirt, docs/formatnetwork.rst, "Portgroups"
     decision = Decision(
         vlans=None, left_alone="", refused="", is_bridges=False, waits=False, group=group,
-        is_default=bool(group) and not port.group, applied_over=None, ticket=None, gone=[],
+        is_default=bool(group) and not port.group, applied_over=None, uplinks=[], ticket=None, gone=[],
     )  # fmt: skip
     if not facts.interface and not facts.strangers:
         decision.gone = lifecycle.gone(facts.known, port.uuid, port.vm_uuid, facts.now)
@@ -73,7 +76,8 @@ def decide(port: Port, network: Network, facts: Facts) -> Decision:
             if decision.vlans is None:
                 decision.left_alone = f"portgroup {group} names no VID"
             else:
-                fault = bridge_fault(facts.bridge)
+                decision.uplinks = [] if is_every(decision.vlans) else uplinks_of(network)
+                fault = bridge_fault(facts.bridge) or _uplink_fault(facts, decision.uplinks)
                 decision.is_bridges = bool(fault)
                 decision.refused = fault or _why_refused(port, facts, known, own)
     except HookError as error:
@@ -168,6 +172,15 @@ def _why_refused(port: Port, facts: Facts, known: list[Known], own: list[Known])
     return ""
 
 
+def _uplink_fault(facts: Facts, uplinks: list[str]) -> str:
+    """Given what is known and the uplinks that are to carry a port's VLANs, return why one of them cannot, or "".
+
+    A guest that runs goes on: the process that sets the VLANs warns.
+    """
+    faults = [uplink_fault(one, facts.bridge.name) for one in facts.uplinks if one.name in uplinks]
+    return "" if facts.interface else next(filter(None, faults), "")
+
+
 def _has_ended(port: Port, own: list[Known]) -> bool:
     """Given a port and what is known of its guest's tickets, return whether the port's interface was there and is gone.
 
@@ -184,7 +197,7 @@ def _ticket(port: Port, network: Network, facts: Facts, decision: Decision, know
     ticket = tickets.Ticket(
         uuid=port.uuid, vm=port.vm, vm_uuid=port.vm_uuid, kind=port.kind, mac=port.mac, bridge=port.bridge,
         network=network.name, group=decision.group, is_default=decision.is_default,
-        applied_over=decision.applied_over, vlans=decision.vlans,
+        applied_over=decision.applied_over, vlans=decision.vlans, uplinks=decision.uplinks,
         isolated=port.isolated, fdb_managed=port.fdb_managed and port.kind.HAS_FDB_MANAGER,
         live=bool(facts.interface), created=facts.now, released=False, right=None, interface=None, bridge_index=0,
         link_down=False,

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from . import HookError, bridge, locks, retries, settings, sysfs, tickets
+from . import HookError, bridge, locks, retries, settings, sysfs, tickets, uplinks
 from .tickets import Ticket
 from .vlans import Vlans, changes, from_bridge, instead
 
@@ -58,6 +58,9 @@ def set_vlans(
     is_new = current is not None  # then it has the VLANs that the kernel gives to each new bridge port
     if current is None:
         current = type_and_read([])
+    added = uplinks.commands(ticket)
+    if added:  # first: what the guest sends from now on is to leave this host
+        type_commands(added, subject)
     commands = changes(name, current, ticket.vlans)
     if commands or is_new:
         _check_same(ticket, name, inode)

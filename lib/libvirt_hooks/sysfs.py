@@ -26,6 +26,15 @@ class Bridge(SimpleNamespace):
     default_pvid: int  # the VID that the bridge gives to each new bridge port, 0 for none
 
 
+class Uplink(SimpleNamespace):
+    """An interface that a network names as its uplink."""
+
+    name: str
+    exists: bool
+    master: str  # the bridge that it is on, "" for none
+    is_tap: bool
+
+
 def bridge(name: str) -> Bridge:
     """Given an interface's name, return what is known of it as a bridge."""
     return Bridge(
@@ -34,6 +43,12 @@ def bridge(name: str) -> Bridge:
         vlan_filtering=_read(f"{name}/bridge/vlan_filtering") == "1",
         default_pvid=default_pvid(name),
     )
+
+
+def uplink(name: str) -> Uplink:
+    """Given an interface's name, return what is known of it as an uplink. Source: Linux, drivers/net/tun.c."""
+    is_tap = os.path.exists(f"{NET}/{name}/tun_flags")
+    return Uplink(name=name, exists=bool(ifindex(name)), master=master(name), is_tap=is_tap)
 
 
 def default_pvid(bridge: str) -> int:

@@ -32,7 +32,7 @@ DEFAULT_MARK = "(default)"  # behind a portgroup that the NIC does not name
 # the lines of a ticket, each a name and a value; after END only what was seen since
 TEXTS = ("uuid", "vm", "vm_uuid", "mac", "bridge", "network", "group")
 DECISION = ("vlans", "live", "created")
-APPLIED_OVER = "applied_over"
+APPLIED_OVER, UPLINKS = "applied_over", "uplinks"
 END = "end"
 TICK_NS = 10**8  # the kernel's clock for files has ticks of 10 ms at most (CONFIG_HZ)
 
@@ -55,6 +55,7 @@ class Ticket(SimpleNamespace):
     isolated: bool | None  # as libvirt has set it at the bridge port; None: a release wrote this that did not note it
     fdb_managed: bool  # libvirt adds the guest's address to the bridge's forwarding database
     vlans: Vlans | None  # the wanted VLANs; None: the port is left alone
+    uplinks: list[str]  # that are to carry the wanted VLANs, because the network names them
     live: bool  # the interface was there before the ticket
     created: float  # seconds, time.monotonic()
     released: bool  # libvirt has taken the port back
@@ -115,6 +116,8 @@ def write(ticket: Ticket) -> None:
     lines += ticket.kind.TICKET_LINES
     if ticket.applied_over is not None:
         lines.append(f"{APPLIED_OVER} {_escaped(ticket.applied_over)}")
+    if ticket.uplinks:
+        lines.append(f"{UPLINKS} {' '.join(ticket.uplinks)}")
     if ticket.isolated is not None:
         manager = "libvirt" if ticket.fdb_managed else "kernel"
         lines += [f"isolated {'yes' if ticket.isolated else 'no'}", f"macTableManager {manager}"]
@@ -167,6 +170,7 @@ def read(file_name: str) -> Ticket:
             kind=interfaces.of_key(os.path.basename(file_name)),
             isolated=found["isolated"] == "yes" if "isolated" in found else None,
             fdb_managed=found.get("macTableManager") == "libvirt",
+            uplinks=found.get(UPLINKS, "").split(),
             vlans=None if found["vlans"] == LEFT_ALONE else from_text(found["vlans"]),
             live=found["live"] == "1",
             created=float(found["created"]),

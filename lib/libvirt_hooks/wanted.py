@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from . import HookError
-from .metadata import vlan_lists, vlans_in
+from .metadata import uplinks, vlan_lists, vlans_in
 from .vlans import Vlans, access, checked_vid, every
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from xml.dom.minidom import Element
 
     from .hookdata import Network, Port
-    from .sysfs import Bridge
+    from .sysfs import Bridge, Uplink
 
 EVERY_VID = ("all", "trunk")  # portgroups that need no definition
 BRIDGE_PLUGS = ("bridge", "network")  # source: libvirt, src/conf/virnetworkportdef.c, virNetworkPortPlugType
@@ -39,6 +39,27 @@ def bridge_fault(bridge: Bridge) -> str:
             f"ip link set dev {bridge.name} type bridge vlan_filtering 1"
         )
     return ""
+
+
+def uplink_fault(uplink: Uplink, bridge_name: str) -> str:
+    """Given an uplink that a network names and the network's bridge, return why it can carry nothing, "" if it can."""
+    named = f"<uplink dev='{uplink.name}'/> in the network's <metadata> names"
+    if not uplink.exists:
+        return f"{named} no interface of this host: correct it with virsh net-edit, or create {uplink.name}"
+    if uplink.is_tap:
+        return f"{named} a tap, which leads to a guest: correct it with virsh net-edit"
+    if uplink.master != bridge_name:
+        where = f"is on {uplink.master} instead of {bridge_name}" if uplink.master else f"is not on {bridge_name}"
+        return f"{named} an interface that {where}: ip link set dev {uplink.name} master {bridge_name}"
+    return ""
+
+
+def uplinks_of(network: Network) -> list[str]:
+    """Given a network, return the uplinks that its <metadata> names; raise HookError if that is wrong."""
+    try:
+        return uplinks(network.metadata)
+    except HookError as error:
+        raise HookError(f"network {network.name}: {error} (virsh net-edit {network.name})") from error
 
 
 def resolve(group: str, network: Network, default_pvid: int) -> Vlans | None:

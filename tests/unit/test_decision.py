@@ -6,7 +6,9 @@ from decisions import DB, MAC, NOW, WEB, bridge, decided, known, network, port, 
 
 from libvirt_hooks import taps, veths
 from libvirt_hooks.decision import why_not_beside, why_not_both
+from libvirt_hooks.elements import parse
 from libvirt_hooks.hookdata import Domain, Nic
+from libvirt_hooks.sysfs import Uplink
 from libvirt_hooks.vlans import access
 
 OTHER_ADDRESS = "give one of the two another MAC address"
@@ -151,6 +153,30 @@ def test_a_nic_that_apply_has_put_back_into_the_default_vlan_stays_there():
     decision = decided(port(), interface="vnet0", known=[applied])
 
     assert (decision.vlans, decision.left_alone, decision.group) == (access(1), "", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, ""),
+        ({"exists": False, "master": ""}, "names no interface of this host"),
+        ({"master": ""}, "names an interface that is not on br0: ip link set dev bond0 master br0"),
+        ({"master": "br1"}, "names an interface that is on br1 instead of br0"),
+        ({"is_tap": True}, "names a tap, which leads to a guest"),
+    ],
+)
+def test_an_uplink_that_can_carry_nothing_refuses_a_start_and_no_running_vm(changes, says):
+    net = network()
+    net.metadata = parse(
+        b"<m><p:portgroups xmlns:p='urn:libvirt-hooks:portgroups:1'><uplink dev='bond0'/></p:portgroups></m>", "it"
+    )
+    one = Uplink(**{"name": "bond0", "exists": True, "master": "br0", "is_tap": False, **changes})
+
+    assert says in decided(net=net, uplinks=[one]).refused
+    assert bool(says) == bool(decided(net=net, uplinks=[one]).refused)
+    assert decided(net=net, uplinks=[one], interface="vnet0").ticket.uplinks == ["bond0"]
+    every_vid = decided(port("all"), net, uplinks=[one])
+    assert (every_vid.refused, every_vid.ticket.uplinks) == ("", [])
 
 
 def test_a_port_that_libvirt_has_kept_of_a_vm_that_has_ended_is_left_alone():

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,10 @@ ALL_WRONG = [
 ]  # fmt: skip
 
 
-ALL_BRIDGES = [br0(DOES_NOT_FILTER), br0("no bridge"), br0(eth0={}), br0()]
+ALL_BRIDGES = [
+    br0(DOES_NOT_FILTER), br0("no bridge"), br0(eth0={}), br0(),
+    replace(br0(eth0=access(46)), unused={"eth0": {7: ""}}),
+]  # fmt: skip
 
 
 def found(nics=ALL_WRONG, bridges=ALL_BRIDGES):

@@ -39,6 +39,7 @@ def ticket(number=1, vid=46, **changes):
         "isolated": False,
         "fdb_managed": False,
         "vlans": access(vid),
+        "uplinks": [],
         "live": False,
         "created": NOW + number,
         "released": False,
@@ -66,6 +67,7 @@ def on_disk(bridge="br0", address=TAP):
         {"group": "server-3", "is_default": True},
         {"applied_over": "zerotier"},
         {"applied_over": ""},
+        {"uplinks": ["bond0", "eno1"]},
         {"isolated": True},
         {"isolated": None},  # as release 1.0.0 writes it
         {"fdb_managed": True},

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from .. import OFF, VERSION, HookError, hook, log, setter, sysfs, tickets
+from .. import OFF, VERSION, HookError, hook, log, setter, sysfs, tickets, uplinks
 from ..tickets import Ticket
 from ..vlans import checked_vid, to_text
 from . import findings, graph, installation, monitoring, next_start, repair, textfile, vlan_table, watch
@@ -197,7 +197,7 @@ def _set_vlans(nic: NicState, dry_run: bool) -> None:
     """Type what leads to the NIC's wanted VLANs and print that, or print it only. Raises HookError if that fails."""
     if nic.refused:
         raise HookError(nic.reason)
-    if nic.wanted is None or (nic.current == nic.wanted and not nic.not_whole):
+    if nic.wanted is None or (nic.current == nic.wanted and not nic.not_whole and not nic.not_carried):
         return
     ticket = nic.ticket or nic.decided
     assert ticket is not None
@@ -233,6 +233,8 @@ def _plan(options: argparse.Namespace) -> int:
     for nic in nics:
         if nic.wanted is not None:
             says = f"wanted on {nic.port.bridge}: {to_text(nic.wanted)}"
+            lacking = uplinks.lacking(nic.decided) if nic.decided else ""
+            says += f" ({lacking}: the hooks add that)" if lacking else ""
         else:
             says = f"{'refused' if nic.refused else 'left alone'}: {nic.reason}"
         print(log.one_line(f"{subject(nic)}: {says}{_now(now.get(nic.port.mac))}"))

@@ -40,6 +40,7 @@ def problems(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
     found += [_blocked(nic) for nic in nics if nic.blocked]
     found += [_fault(bridge) for bridge in bridges if bridge.fault]
     for bridge in bridges:
+        found += [_of_bridge(bridge, "uplink-not-on-bridge", fault) for fault in bridge.uplink_faults]
         found += [*_cut_off(bridge), *_not_carried(bridge, nics)]
     return found
 
@@ -64,6 +65,8 @@ def problem(nic: NicState) -> Finding | None:
         return _of_nic(nic, "not-on-bridge", f"{nic.tap} is not on {nic.port.bridge}", sync, f"{sync} puts it back")
     if nic.not_whole:
         return _of_nic(nic, "wrong-port-settings", nic.not_whole, sync)
+    if nic.not_carried:
+        return _of_nic(nic, "uplink-lacks-vlan", nic.not_carried, sync)
     return _of_nic(nic, "refused", nic.reason) if word == REFUSED else None
 
 
@@ -90,6 +93,7 @@ def notes(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
                     f"out of VLAN {bridge.default_pvid}, too: see the strict setting in docs/install.md",
                 )
             )
+        found += [_unused(bridge, uplink, vlans) for uplink, vlans in bridge.unused.items() if vlans]
         if not bridge.uplinks and not bridge.lost and not bridge.fault:
             found.append(_of_bridge(bridge, "no-uplink", "has no uplink: its VLANs stay on this host"))
     return found
@@ -109,8 +113,16 @@ def _not_carried(bridge: BridgeState, nics: list[NicState]) -> list[Finding]:
     lacks = f"no uplink ({uplinks}) carries VLAN {to_text(missing)} of {vms}"
     first = next(iter(bridge.uplinks))
     command = "; ".join(shlex.join(line) for line in changes(first, {}, missing))
-    advice = f"if it is to leave this host by {first}, {command}{_lasting(bridge.uplinks_lasting)}"
+    lasting = _lasting(bridge.uplinks_lasting)
+    advice = f"if it is to leave this host by {first}, {command}{lasting} (the hooks can do that: docs/uplinks.md)"
     return [replace(_of_bridge(bridge, "uplink-lacks-vlan", lacks, command, advice), wanted=missing)]
+
+
+def _unused(bridge: BridgeState, uplink: str, vlans: Vlans) -> Finding:
+    """Given a bridge, an uplink that a network names and VLANs that nobody uses there, return that finding."""
+    sentence = f"uplink {uplink} carries VLAN {to_text(vlans)}, which nothing else on {bridge.name} is in"
+    command = "; ".join(shlex.join(line) for line in changes(uplink, vlans, {}))
+    return _of_bridge(bridge, "uplink-carries-unused", sentence, command, f"if nobody needs that, {command}")
 
 
 def _cut_off(bridge: BridgeState) -> list[Finding]:

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from .. import HookError, bridge, facts, lifecycle, refusals, sysfs, tickets
+from .. import HookError, bridge, facts, lifecycle, refusals, sysfs, tickets, uplinks
 from ..decision import OTHER_NIC, decide
 from ..hookdata import Domain, Nic, parse_domain, parse_identity, port_of
 from ..refusals import Refusal
 from ..tickets import Ticket
 from ..vlans import Vlans
-from ..wanted import bridge_fault
+from ..wanted import bridge_fault, uplink_fault
 from . import links, owners, repair, virsh
 from .links import Link
 from .model import MADE_PLAIN, BridgeState, NicState
@@ -90,8 +90,28 @@ def bridges(nics: list[NicState]) -> list[BridgeState]:
             exists=state.exists,
             filters_vlans=state.vlan_filtering,
         )
-        used.append(_judged(one, bridge_fault(state), uplinks) if state.name in ours else one)
+        if state.name in ours:
+            named = {name for nic in nics if nic.port.bridge == state.name for name in _named(nic)}
+            others = [name for name, link in found.items() if link.master == state.name and name not in named]
+            in_use = {vid for name in (*others, state.name) for vid in current.get(name, ())}
+            one = replace(
+                _judged(one, bridge_fault(state), uplinks),
+                uplink_faults=tuple(
+                    filter(None, (uplink_fault(sysfs.uplink(name), one.name) for name in sorted(named)))
+                ),
+                unused={
+                    name: {vid: "" for vid, flags in one.uplinks[name].items() if vid not in in_use and not flags}
+                    for name in sorted(named & one.uplinks.keys())
+                },
+            )
+        used.append(one)
     return used
+
+
+def _named(nic: NicState) -> list[str]:
+    """Given a NIC, return the uplinks that its network names for it, now or at its next start."""
+    now = nic.ticket.uplinks if nic.ticket else nic.uplinks
+    return [*now, *(nic.planned.uplinks if nic.planned else ())]
 
 
 def _judged(one: BridgeState, fault: str, uplinks: dict[str, Link]) -> BridgeState:
@@ -202,6 +222,7 @@ def _as_it_runs(domain: Domain, nic: Nic, seen: Seen) -> NicState:
     if ticket is None or state.wanted is None or state.current != state.wanted:
         return state
     try:
+        state = replace(state, not_carried=uplinks.lacking(ticket, seen.vlans))
         return replace(state, not_whole=repair.what_is_not_whole(ticket, nic.tap))
     except HookError as error:
         return replace(state, not_whole=str(error))
@@ -233,11 +254,11 @@ def _decided(nic: NicState, known: list[Ticket], interface: str) -> NicState:
             raise HookError(f"there is no network {nic.network}: define it, or correct the VM with virsh edit")
         network = network_of(port, xml)
         own, stranger = port.kind.announced(port) if port.bridge and not interface else (interface, "")
-        found = facts.of_port(port, interface, [stranger] if stranger else [], known)
+        found = facts.of_port(port, network, interface, [stranger] if stranger else [], known)
     except HookError as error:
         return replace(nic, reason=str(error), refused=True)
     decision = decide(port, network, found)
-    tap = nic.tap or own
+    nic, tap = replace(nic, uplinks=tuple(decision.uplinks)), nic.tap or own
     if nic.ticket:  # the ticket says so, whatever the network has become since
         return replace(nic, tap=tap, reason=decision.left_alone or "a live change has left it without wanted VLANs")
     if decision.vlans is None or decision.ticket is None:

@@ -108,6 +108,7 @@ def ticket(nic: NicState, default_pvid: int, interface: tuple[str, int]) -> Tick
     changes = {
         "uuid": nic.ticket.uuid if nic.ticket else nic.port.uuid, "vlans": vlans, "is_default": is_default,
         "group": "" if planned.wanted is None else planned.port.group, "applied_over": announced_group(nic),
+        "uplinks": planned.decided.uplinks if planned.decided else [],
         "right": interface, "interface": interface, "live": False,
     }  # fmt: skip
     return Ticket(**{**vars(base), **settings, **changes})

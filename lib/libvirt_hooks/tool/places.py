@@ -26,6 +26,7 @@ class Places:
         self.search_due = 0.0  # time.monotonic(), 0: there is nothing to search for
         self._nics: dict[int, Nic] = {}
         self._indices: dict[Nic, int] = {}  # the same, the other way round
+        self._users: dict[str, set[Nic]] = {}  # the NICs whose VLANs an uplink is to carry, by its name
         self._strangers: set[int] = set()  # indices of interfaces that have no ticket
         self._bridges: dict[str, tuple[int, bool]] = {}  # index, and whether it filters VLANs
         self._files: dict[str, set[str]] = {}  # the names of the tickets by their NICs' keys
@@ -35,17 +36,20 @@ class Places:
     def start_anew(self, bridges: set[str]) -> None:
         """Forget what is known, but for these bridges."""
         self._nics.clear()
+        self._users.clear()
         self._indices.clear()
         self._strangers.clear()
         self._bridges = {name: _state(name) for name in bridges}
         self._changed = 0
         self._read_files()
 
-    def add(self, nic: Nic, tap: str) -> None:
-        """Note that this is the NIC's tap."""
+    def add(self, nic: Nic, tap: str, uplinks: list[str]) -> None:
+        """Note that this is the NIC's tap, and that these uplinks are to carry its VLANs."""
         self.remove(nic)
         index = sysfs.ifindex(tap)
         self._nics[index], self._indices[nic] = nic, index
+        for name in uplinks:
+            self._users.setdefault(name, set()).add(nic)
         self._bridges.setdefault(nic[0], _state(nic[0]))
 
     def remove(self, nic: Nic) -> None:
@@ -61,10 +65,14 @@ class Places:
         self._read_files()
         found, unknown = set(), set()
         for index, name in names.items():
+            names_of_it = {name, name.rpartition("@")[0]}
+            uplink = next(iter(names_of_it & self._users.keys()), "")
             if index in self._nics:
                 found.add(self._nics[index])
+            elif uplink:
+                found |= self._users[uplink]
             elif index not in self._strangers:
-                bridge = next((known for known in (name, name.rpartition("@")[0]) if known in self._bridges), "")
+                bridge = next(iter(names_of_it & self._bridges.keys()), "")
                 if bridge:
                     found |= self._of_changed_bridge(bridge)
                 else:

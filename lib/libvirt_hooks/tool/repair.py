@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 
-from .. import HookError, bridge, settings, sysfs, tickets
+from .. import HookError, bridge, settings, sysfs, tickets, uplinks
 from ..setter import TypeCommands, missing_entries, set_vlans
 from ..tickets import Ticket
 from ..vlans import Vlans, changes, of_new_bridge_port
@@ -25,7 +25,12 @@ def planned(ticket: Ticket, tap: str, current: Vlans | None) -> list[list[str]]:
     before = _put_back(ticket, tap) if current is None else []
     if current is None:
         current = of_new_bridge_port(sysfs.default_pvid(ticket.bridge))
-    return [*before, *changes(tap, current, ticket.vlans), *_rest(ticket, tap, is_new=bool(before))]
+    return [
+        *before,
+        *uplinks.commands(ticket),
+        *changes(tap, current, ticket.vlans),
+        *_rest(ticket, tap, is_new=bool(before)),
+    ]
 
 
 def make_right(ticket: Ticket, tap: str, type_commands: TypeCommands) -> None:

@@ -14,7 +14,7 @@ import shlex
 import signal
 import time
 
-from .. import OFF, HookError, bridge, lifecycle, log, setter, sysfs, tickets, waiting
+from .. import OFF, HookError, bridge, lifecycle, log, setter, sysfs, tickets, uplinks, waiting
 from ..tickets import Ticket
 from ..vlans import Vlans, from_bridge, instead
 from ..wanted import bridge_fault
@@ -153,11 +153,11 @@ class _Watch:
                 self.hurry(nic, now)
                 continue
             if tap:
-                self.places.add(nic, tap)
+                self.places.add(nic, tap, ticket.uplinks)
             if not tap or ticket.vlans is None:
                 continue
             is_right = sysfs.master(tap) == nic[0] and current.get(tap, {}) == ticket.vlans
-            is_right = is_right and self.is_whole(ticket, tap)
+            is_right = is_right and self.is_whole(ticket, tap) and not uplinks.commands(ticket, current)
             if not is_right or memory.fault or tickets.bridge_was_replaced(ticket) or not self.places.filters(nic[0]):
                 self.hurry(nic, now)
             elif not ticket.bridge_index and not self.dry_run:
@@ -187,7 +187,7 @@ class _Watch:
                 if ticket is None or not tap:
                     self.places.remove(nic)
                     return
-                self.places.add(nic, tap)
+                self.places.add(nic, tap, ticket.uplinks)
                 if ticket.vlans is None or self.has_fault(name, now):
                     return
                 subject = tickets.subject(ticket, tap)
@@ -314,7 +314,7 @@ def _reason(ticket: Ticket, tap: str, current: Vlans | None) -> str:
             f"is not on {ticket.bridge}{', which was deleted and created again' if replaced else ': it was taken off'}"
         )
     elif current == ticket.vlans:
-        why = repair.what_is_not_whole(ticket, tap)
+        why = repair.what_is_not_whole(ticket, tap) or uplinks.lacking(ticket)
     else:
         why = f"has {instead(current, ticket.vlans)} on {ticket.bridge}"
     return f"{tickets.subject(ticket, tap)}: {why}"
