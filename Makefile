@@ -47,7 +47,7 @@ install:
 	@$(PYTHON) -I -c 'import defusedxml, sh, tenacity' 2>/dev/null || \
 		echo 'Missing: apt install python3-defusedxml python3-sh python3-tenacity (or dnf install the same)'
 	@if [ -e '$(DESTDIR)/usr/share/libvirt-hooks/network' ]; then \
-		echo 'These hooks are used instead of those of the package libvirt-hooks. To remove the package: apt purge (or dnf remove) libvirt-hooks'; fi
+		echo 'These hooks are used instead of those of the package libvirt-hooks. To remove it: apt purge libvirt-hooks, or dnf remove libvirt-hooks'; fi
 	@$(say_restart)
 	@echo 'To undo what others do to the VLANs of running VMs: systemctl enable --now libvirt-vlan-watch'
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Releases whose modules say which release they are of: with these, a test of an upgrade sees what a hook has loaded.
 
-    tests/releases.py DIRECTORY    builds the RPMs of the two releases after this one there
+tests/releases.py DIRECTORY    builds the RPMs of the two releases after this one there
 """
 
 import shutil

@@ -56,7 +56,7 @@ def place(root, file):
 
 
 def contents(root):
-    """Return what is in each file below this directory, and its mode; of a link, where it leads. By place in the RPM."""
+    """Return by place in the RPM what is in each file below this directory, and its mode; of a link, where it leads."""
     found = {}
     for file in root.rglob("*"):
         if file.is_symlink():

@@ -27,7 +27,9 @@ COPY = "run/libvirt-hooks.upgrade"
 WATCH = "etc/systemd/system/multi-user.target.wants/libvirt-vlan-watch.service"
 PRESETS = "usr/lib/systemd/system-preset"
 DATABASE = "var/lib/rpm"
-KEPT = "libvirt-hooks: running VMs keep their VLANs. VMs that start from now on are in the default VLAN of their bridge.\n"
+KEPT = (
+    "libvirt-hooks: running VMs keep their VLANs. VMs that start from now on are in the default VLAN of their bridge."
+)
 STARTS_WATCH = "It starts with the next boot, or now: systemctl start libvirt-vlan-watch\n"
 APPLETS = ("cat", "cp", "grep", "printf", "rm", "sh", "sleep", "touch")  # what the scriptlets and the hooks run
 REFUSED = (REPOSITORY / "tests/data/network-port-created-zerotier.xml").read_text()
@@ -240,7 +242,7 @@ def test_removed_it_leaves_nothing_and_says_what_that_means(root):
     metrics.touch()
     said = rpm(root, "-e", "libvirt-hooks")
 
-    assert said == KEPT
+    assert said == f"{KEPT}\n"
     assert not metrics.exists()
     names = [str(file.relative_to(root)) for file in root.rglob("*")]
     assert [name for name in names if re.search(r"libvirt[-_](hooks|vlan)|hooks/.*[.]d$", name)] == []

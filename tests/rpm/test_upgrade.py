@@ -5,6 +5,7 @@ This is a Debian, whose rpm knows of no package: so --nodeps.
 """
 
 import os
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +26,9 @@ pytestmark = pytest.mark.skipif(os.environ.get("LAB") != "1", reason="this machi
 
 def rpm(*words):
     """Run rpm with these words, and return what it says to an operator."""
-    done = subprocess.run(["rpm", "--nodeps", *words], stdin=subprocess.DEVNULL, check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        ["rpm", "--nodeps", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -42,7 +45,7 @@ def call_all():
 
 def runs():
     """Return the versions of the hooks that the calls have run, as the log says them."""
-    return [line.rpartition(" ")[2] for line in LOG.read_text().splitlines() if "]: port-created: libvirt-hooks " in line]
+    return re.findall(r"(?m)\]: port-created: libvirt-hooks (\S+)$", LOG.read_text())
 
 
 def compiled():

@@ -52,17 +52,17 @@ def test_the_debian_packages_hook_beside_anothers_is_right(hooks):
 
 
 @pytest.mark.parametrize(
-    ("tool", "of_dpkg", "file", "command"),
+    ("tool", "file", "command"),
     [
-        ("/usr/share/libvirt-hooks/lib/libvirt_hooks/tool", True, "qemu.d/50-libvirt-hooks",
+        ("/usr/share/libvirt-hooks/lib/libvirt_hooks/tool", "qemu.d/50-libvirt-hooks",
          f"dpkg -i --force-confmiss libvirt-hooks_{VERSION}_all.deb"),
-        ("/usr/share/libvirt-hooks/lib/libvirt_hooks/tool", False, "qemu.d/50-libvirt-hooks",
+        ("/usr/share/libvirt-hooks/lib/libvirt_hooks/tool", "qemu.d/50-libvirt-hooks",
          f"rpm -U --replacepkgs libvirt-hooks-{VERSION}-1.noarch.rpm"),
-        ("/usr/local/sbin/libvirt-vlan/libvirt_hooks/tool", False, "qemu", "install -m 755 dist/qemu {hooks}/"),  # one file
+        ("/usr/local/sbin/libvirt-vlan/libvirt_hooks/tool", "qemu", "install -m 755 dist/qemu {hooks}/"),  # one file
     ],
 )  # fmt: skip
-def test_a_missing_hook_is_installed_as_the_tool_was(hooks, monkeypatch, tool, of_dpkg, file, command):
-    if of_dpkg:
+def test_a_missing_hook_is_installed_as_the_tool_was(hooks, monkeypatch, tool, file, command):
+    if command.startswith("dpkg"):
         installation.OF_DPKG.touch()
     monkeypatch.setattr(installation, "TOOL", hooks / "package" if "share" in tool else Path(tool))
     if "share" in tool:
