@@ -178,6 +178,19 @@ def test_installed_it_says_which_daemons_to_restart_and_enables_the_watch_alone(
     assert rpm(root, "-V", "libvirt-hooks") == ""
 
 
+def test_where_selinux_is_on_it_says_the_two_commands_and_runs_none(root):
+    """There is no SELinux here: /bin/selinuxenabled only says that there is. Neither command is in this root."""
+    commands = "    setsebool -P virt_hooks_unconfined on; restorecon -R /etc/libvirt/hooks\n"
+    assert commands not in rpm(root, "-i", PACKAGE)
+    rpm(root, "-e", "libvirt-hooks")
+    (root / "bin/selinuxenabled").write_text("#!/bin/sh\n")
+    (root / "bin/selinuxenabled").chmod(0o755)
+    said = rpm(root, "-i", PACKAGE)
+
+    assert commands in said
+    assert "not found" not in said
+
+
 def test_an_administrators_preset_has_the_last_word(root):
     (root / "etc/systemd/system-preset").mkdir(parents=True)
     (root / "etc/systemd/system-preset/50-site.preset").write_text("disable libvirt-vlan-watch.service\n")
