@@ -94,6 +94,17 @@ def taps_with(mac: str, bridge: str) -> dict[str, int]:
     return found
 
 
+def learn_addresses(bridge: str, at_most: int) -> bool:
+    """Given a bridge, read at most so many addresses of its ports for taps_with(); return whether all have been read.
+
+    Whoever waits for a tap does so beforehand: a thousand addresses take longer than all that is left to do then.
+    """
+    unknown = [(name, inode) for name, inode in bridge_ports(bridge).items() if (name, inode) not in _addresses]
+    for name, inode in unknown[:at_most]:
+        _addresses[name, inode] = address(name)
+    return len(unknown) <= at_most
+
+
 def tap_with(mac: str, bridge: str) -> str:
     """Given a tap's MAC address and a bridge, return the name of the tap on that bridge, "" if it is not there.
 

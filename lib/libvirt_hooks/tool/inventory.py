@@ -41,15 +41,17 @@ class Seen:
 def running_nics() -> tuple[list[NicState], list[str]]:
     """Return the NICs of all running VMs and containers, and a sentence for each that has stopped in the meantime."""
     running = {uri: virsh.running(uri) for uri in virsh.drivers()}
-    domains = [
-        domain for uri, uuids in running.items() for domain in _parsed(virsh.domains(uuids, uri=uri)) if domain.runs
-    ]
+    domains: list[Domain] = []
+    defined: dict[str, Domain] = {}
+    for uri, uuids in running.items():
+        as_they_run, as_defined = virsh.both_domains(uuids, uri)
+        domains += [domain for domain in _parsed(as_they_run) if domain.runs]
+        defined.update(_that_can_be_read(as_defined))
     gone = sorted({uuid for uuids in running.values() for uuid in uuids}.difference(domain.uuid for domain in domains))
     lost = {domain.uuid for domain in domains for nic in domain.nics if nic.tap and not sysfs.ifindex(nic.tap)}
     if lost:
         still_there = [uuid for uri in running for uuid in virsh.running(uri)]
         gone += sorted(lost.difference(still_there))
-    defined = {uuid: one for uri, uuids in running.items() for uuid, one in _as_defined(uuids, uri).items()}
     seen = Seen(bridge.vlans_of_all(), tickets.by_nic(), defined)
     nics = [_running(domain, nic, seen) for domain in domains if domain.uuid not in gone for nic in domain.nics]
     containers = running.get(virsh.LXC, [])
@@ -289,10 +291,10 @@ def _defined(vm: str) -> Domain:
     raise HookError(f"there is no VM or container {vm}: virsh list --all lists them")
 
 
-def _as_defined(uuids: list[str], uri: str) -> dict[str, Domain]:
-    """Given running guests' uuids and their driver's URI, return by uuid those whose definitions can be read."""
+def _that_can_be_read(definitions: dict[str, bytes]) -> dict[str, Domain]:
+    """Given definitions by uuid, return those that can be read: a running guest does not depend on its own."""
     found = {}
-    for uuid, xml in virsh.domains(uuids, "--inactive", uri=uri).items():
+    for uuid, xml in definitions.items():
         with suppress(HookError):
             found[uuid] = parse_domain(xml)
     return found
