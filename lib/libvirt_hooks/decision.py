@@ -76,7 +76,8 @@ def decide(port: Port, network: Network, facts: Facts) -> Decision:
             if decision.vlans is None:
                 decision.left_alone = f"portgroup {group} names no VID"
             else:
-                decision.uplinks = [] if is_every(decision.vlans) else uplinks_of(network)
+                named = applied.uplinks if applied else uplinks_of(network)
+                decision.uplinks = [] if is_every(decision.vlans) else named
                 fault = bridge_fault(facts.bridge) or _uplink_fault(facts, decision.uplinks)
                 decision.is_bridges = bool(fault)
                 decision.refused = fault or _why_refused(port, facts, known, own)

@@ -33,6 +33,7 @@ class Uplink(SimpleNamespace):
     exists: bool
     master: str  # the bridge that it is on, "" for none
     is_tap: bool
+    is_lower: bool  # its master is no bridge, but a bond, for example
 
 
 def bridge(name: str) -> Bridge:
@@ -47,8 +48,9 @@ def bridge(name: str) -> Bridge:
 
 def uplink(name: str) -> Uplink:
     """Given an interface's name, return what is known of it as an uplink. Source: Linux, drivers/net/tun.c."""
-    is_tap = os.path.exists(f"{NET}/{name}/tun_flags")
-    return Uplink(name=name, exists=bool(ifindex(name)), master=master(name), is_tap=is_tap)
+    is_tap, above = os.path.exists(f"{NET}/{name}/tun_flags"), master(name)
+    is_lower = bool(above) and not os.path.isdir(f"{NET}/{above}/bridge")
+    return Uplink(name=name, exists=bool(ifindex(name)), master=above, is_tap=is_tap, is_lower=is_lower)
 
 
 def default_pvid(bridge: str) -> int:

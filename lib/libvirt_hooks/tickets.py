@@ -59,7 +59,7 @@ class Ticket(SimpleNamespace):
     live: bool  # the interface was there before the ticket
     created: float  # seconds, time.monotonic()
     released: bool  # libvirt has taken the port back
-    right: tuple[str, int] | None  # name and index of the interface that was last seen with the wanted VLANs
+    right: tuple[str, int] | None  # name and index of the interface that was last seen with the VLANs that were wanted
     interface: tuple[str, int] | None  # name and index of the interface that is surely this NIC's; at first `right`
     bridge_index: int  # of the ticket's bridge when mark_bridge() noted that, 0: not noted yet
     link_down: bool  # sync or watch is putting the tap back on its bridge, and has set its link down for that

@@ -179,8 +179,7 @@ def _set_vlans_as(kind: Kind, ticket: Ticket) -> str:
         f"{tickets.subject(ticket, name)}: the {kind.HOOK} hook was not called, so the {kind.GUEST} has started in the "
         f"default VLAN: install the {kind.HOOK} hook, and systemctl restart {kind.daemon()}"
     )
-    setter.set_vlans(ticket, name, None)
-    return ""
+    return setter.set_vlans(ticket, name, None)
 
 
 def _set_vlans(ticket: Ticket, name: str, is_new: bool) -> None:
@@ -192,7 +191,9 @@ def _set_vlans(ticket: Ticket, name: str, is_new: bool) -> None:
     must_read = not is_new or ticket.right
     current = None if must_read else of_new_bridge_port(sysfs.default_pvid(ticket.bridge))
     try:
-        setter.set_vlans(ticket, name, current)
+        fault = setter.set_vlans(ticket, name, current)
+        if fault:
+            raise HookError(fault)
     except HookError as error:
         raise HookError(f"{tickets.subject(ticket, name)}: {error}") from error
 

@@ -44,14 +44,17 @@ def bridge_fault(bridge: Bridge) -> str:
 def uplink_fault(uplink: Uplink, bridge_name: str) -> str:
     """Given an uplink that a network names and the network's bridge, return why it can carry nothing, "" if it can."""
     named = f"<uplink dev='{uplink.name}'/> in the network's <metadata> names"
-    if not uplink.exists:
-        return f"{named} no interface of this host: correct it with virsh net-edit, or create {uplink.name}"
-    if uplink.is_tap:
-        return f"{named} a tap, which leads to a guest: correct it with virsh net-edit"
-    if uplink.master != bridge_name:
-        where = f"is on {uplink.master} instead of {bridge_name}" if uplink.master else f"is not on {bridge_name}"
-        return f"{named} an interface that {where}: ip link set dev {uplink.name} master {bridge_name}"
-    return ""
+    correct = "correct that with virsh net-edit"
+    above = uplink.master
+    faults = (
+        (not uplink.exists, f"no interface of this host: {correct}, or create {uplink.name}"),
+        (uplink.name == bridge_name, f"the bridge itself, not an interface that leads off this host: {correct}"),
+        (uplink.is_tap, f"a tap, which leads to a guest: {correct}"),
+        (uplink.is_lower, f"a part of {above}: name {above} there instead, with virsh net-edit"),
+        (above and above != bridge_name, f"an interface that is on {above} instead of {bridge_name}: {correct}"),
+        (not above, f"an interface that is not on {bridge_name}: put it there in the host's network configuration"),
+    )
+    return next((f"{named} {fault}" for is_so, fault in faults if is_so), "")
 
 
 def uplinks_of(network: Network) -> list[str]:

@@ -160,21 +160,24 @@ def test_a_nic_that_apply_has_put_back_into_the_default_vlan_stays_there():
     [
         ({}, ""),
         ({"exists": False, "master": ""}, "names no interface of this host"),
-        ({"master": ""}, "names an interface that is not on br0: ip link set dev bond0 master br0"),
+        ({"master": ""}, "names an interface that is not on br0: put it there in the host's network configuration"),
+        ({"master": "bond1", "is_lower": True}, "names a part of bond1: name bond1 there instead"),
+        ({"name": "br0", "master": ""}, "names the bridge itself"),
         ({"master": "br1"}, "names an interface that is on br1 instead of br0"),
         ({"is_tap": True}, "names a tap, which leads to a guest"),
     ],
 )
 def test_an_uplink_that_can_carry_nothing_refuses_a_start_and_no_running_vm(changes, says):
-    net = network()
+    net, name = network(), changes.get("name", "bond0")
     net.metadata = parse(
-        b"<m><p:portgroups xmlns:p='urn:libvirt-hooks:portgroups:1'><uplink dev='bond0'/></p:portgroups></m>", "it"
+        f"<m><p:portgroups xmlns:p='urn:libvirt-hooks:portgroups:1'><uplink dev='{name}'/></p:portgroups></m>".encode(),
+        "it",
     )
-    one = Uplink(**{"name": "bond0", "exists": True, "master": "br0", "is_tap": False, **changes})
+    one = Uplink(**{"name": name, "exists": True, "master": "br0", "is_tap": False, "is_lower": False, **changes})
 
     assert says in decided(net=net, uplinks=[one]).refused
     assert bool(says) == bool(decided(net=net, uplinks=[one]).refused)
-    assert decided(net=net, uplinks=[one], interface="vnet0").ticket.uplinks == ["bond0"]
+    assert decided(net=net, uplinks=[one], interface="vnet0").ticket.uplinks == [name]
     every_vid = decided(port("all"), net, uplinks=[one])
     assert (every_vid.refused, every_vid.ticket.uplinks) == ("", [])
 

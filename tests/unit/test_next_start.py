@@ -59,8 +59,9 @@ def test_what_is_wrong_with_a_bridge_is_no_change_of_a_definition():
         (running(nic(**LEFT_ALONE)), "said", None),  # back to the default VLAN: only for whoever asks for that
         (running(nic(**TAGGED, has_vlan=True)), "said", "said"),  # that is libvirt's
         (running(nic(bridge="br1")), "problem", "problem"),
-        (running(None, unplanned="no such NIC"), None, "problem"),  # plugged in live, and not defined
+        (running(None, unplanned="no such NIC"), None, "said"),  # plugged in live, and not defined
         (running(None, unplanned="two", is_doubled=True), "said", "problem"),
+        (running(nic(access(47)), has_vlan=True, **TAGGED), "problem", "problem"),  # libvirt tags what runs
         # a plain bridge NIC that is now defined as a port of a network
         (running(nic(), ticket=None, uuid="", **LEFT_ALONE), "problem", "problem"),
         # the same of one that libvirt has made plain: its ticket says which port it was
@@ -77,8 +78,11 @@ def test_apply_leaves_some_nics_as_they_are(found, unnamed, named):
 @pytest.mark.parametrize(
     ("found", "differs"),
     [
-        (running(nic(access(47), group="dmz"), ticket=granted(released=True, created=5.0)),
-         {"vlans": access(47), "group": "dmz", "applied_over": "zerotier", "released": True, "created": 5.0}),
+        (running(nic(access(47), group="dmz", uplinks=("bond0",)), ticket=granted(released=True, created=5.0)),
+         {"vlans": access(47), "group": "dmz", "applied_over": "zerotier", "released": True, "created": 5.0,
+          "uplinks": ["bond0"]}),
+        (running(nic(access(47), group="dmz"), ticket=granted(right=("vnet0", 7))),
+         {"vlans": access(47), "group": "dmz", "applied_over": "zerotier", "right": ("vnet0", 7)}),
         # a second time: libvirt still announces the first portgroup
         (running(nic(access(47), group="dmz"), group="lab", ticket=granted(group="lab", applied_over="zerotier")),
          {"vlans": access(47), "group": "dmz", "applied_over": "zerotier"}),
@@ -98,7 +102,7 @@ def test_apply_leaves_some_nics_as_they_are(found, unnamed, named):
 def test_a_ticket_that_is_applied_says_over_what(found, differs):
     ticket = next_start.ticket(found, 5, ("vnet0", 7))
 
-    usual = {"right": ("vnet0", 7), "interface": ("vnet0", 7), "live": False}
+    usual = {"right": None, "interface": ("vnet0", 7), "live": False}
     assert vars(ticket) == {**vars(granted()), **usual, **differs}
 
 

@@ -190,14 +190,19 @@ def _move(nic: NicState, is_named: bool, dry_run: bool) -> None:
         _complain(f"{subject(nic)}: {why_not.sentence}")
     elif next_start.verdict(nic) == next_start.DIFFERS:
         interface = (nic.tap, sysfs.ifindex(nic.tap))
+        if not interface[1]:
+            raise HookError(f"{nic.tap} is gone: try again if the VM still runs")
         _make_right(nic, next_start.ticket(nic, sysfs.default_pvid(nic.port.bridge), interface), dry_run)
+    elif not nic.refused:  # an apply that was killed has left the rest to do
+        _set_vlans(nic, dry_run)
 
 
 def _set_vlans(nic: NicState, dry_run: bool) -> None:
     """Type what leads to the NIC's wanted VLANs and print that, or print it only. Raises HookError if that fails."""
     if nic.refused:
         raise HookError(nic.reason)
-    if nic.wanted is None or (nic.current == nic.wanted and not nic.not_whole and not nic.not_carried):
+    is_right = nic.current == nic.wanted and not nic.not_whole and not nic.not_carried
+    if nic.wanted is None or (is_right and not nic.has_new_uplinks):
         return
     ticket = nic.ticket or nic.decided
     assert ticket is not None
@@ -213,7 +218,7 @@ def _make_right(nic: NicState, ticket: Ticket, dry_run: bool) -> None:
         return
 
     def attempt() -> None:
-        if ticket is not nic.ticket:
+        if ticket is not nic.ticket or nic.has_new_uplinks:
             tickets.write(ticket)
         repair.make_right(ticket, nic.tap, repair.print_and_type)
 
@@ -233,8 +238,7 @@ def _plan(options: argparse.Namespace) -> int:
     for nic in nics:
         if nic.wanted is not None:
             says = f"wanted on {nic.port.bridge}: {to_text(nic.wanted)}"
-            lacking = uplinks.lacking(nic.decided) if nic.decided else ""
-            says += f" ({lacking}: the hooks add that)" if lacking else ""
+            says += f" ({added})" if (added := uplinks.shown(nic.decided) if nic.decided else "") else ""
         else:
             says = f"{'refused' if nic.refused else 'left alone'}: {nic.reason}"
         print(log.one_line(f"{subject(nic)}: {says}{_now(now.get(nic.port.mac))}"))

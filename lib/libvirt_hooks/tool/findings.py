@@ -80,7 +80,7 @@ def notes(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
         if not any(nic.wanted is not None for nic in here):
             continue
         default = {bridge.default_pvid: "pvid untagged"}
-        let_in = sorted({_in_default(nic) for nic in here if verdict(nic) == LEFT_ALONE and nic.current == default})
+        let_in = sorted({_in_default(nic) for nic in here if _names_no_vlan(nic) and nic.current == default})
         if bridge.default_pvid and let_in:
             command = f"ip link set dev {bridge.name} type bridge vlan_default_pvid 0"
             found.append(
@@ -120,7 +120,7 @@ def _not_carried(bridge: BridgeState, nics: list[NicState]) -> list[Finding]:
 
 def _unused(bridge: BridgeState, uplink: str, vlans: Vlans) -> Finding:
     """Given a bridge, an uplink that a network names and VLANs that nobody uses there, return that finding."""
-    sentence = f"uplink {uplink} carries VLAN {to_text(vlans)}, which nothing else on {bridge.name} is in"
+    sentence = f"no VM on {bridge.name} uses VLAN {to_text(vlans)}, which uplink {uplink} carries"
     command = "; ".join(shlex.join(line) for line in changes(uplink, vlans, {}))
     return _of_bridge(bridge, "uplink-carries-unused", sentence, command, f"if nobody needs that, {command}")
 
@@ -184,8 +184,11 @@ def _next_start(nic: NicState) -> Finding:
     sentence, why_not = next_start.sentence(nic), next_start.why_not_applied(nic, is_named=True)
     if why_not is None:
         return _of_nic(nic, "next-start-differs", sentence, f"libvirt-vlan apply {shlex.quote(nic.port.vm)}")
-    is_refused = next_start.verdict(nic) == next_start.REFUSED
-    return _of_nic(nic, "next-start-differs", sentence if is_refused else f"{sentence}: {why_not.sentence}")
+    return _of_nic(nic, "next-start-differs", sentence, advice=why_not.advice)
+
+
+def _names_no_vlan(nic: NicState) -> bool:
+    return verdict(nic) == LEFT_ALONE or next_start.has_gone_back(nic)
 
 
 def _in_default(nic: NicState) -> str:

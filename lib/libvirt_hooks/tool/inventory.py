@@ -18,7 +18,7 @@ from ..decision import OTHER_NIC, decide
 from ..hookdata import Domain, Nic, parse_domain, parse_identity, port_of
 from ..refusals import Refusal
 from ..tickets import Ticket
-from ..vlans import Vlans
+from ..vlans import Vlans, is_every
 from ..wanted import bridge_fault, uplink_fault
 from . import links, owners, repair, virsh
 from .links import Link
@@ -83,7 +83,9 @@ def bridges(nics: list[NicState]) -> list[BridgeState]:
     states = map(sysfs.bridge, sorted({nic.port.bridge for nic in nics if nic.port.bridge}))
     used = []
     for state in states:
-        uplinks = {name: found[name] for name in links.uplinks(state.name, found, taps)}
+        named = {name for nic in nics if nic.port.bridge == state.name for name in _named(nic)}
+        here = [name for name in sorted(named) if name in found and found[name].master == state.name]
+        uplinks = {name: found[name] for name in dict.fromkeys([*links.uplinks(state.name, found, taps), *here])}
         one = BridgeState(
             name=state.name,
             fault="",
@@ -93,21 +95,35 @@ def bridges(nics: list[NicState]) -> list[BridgeState]:
             filters_vlans=state.vlan_filtering,
         )
         if state.name in ours:
-            named = {name for nic in nics if nic.port.bridge == state.name for name in _named(nic)}
+            one = _judged(one, bridge_fault(state), uplinks)
             others = [name for name, link in found.items() if link.master == state.name and name not in named]
-            in_use = {vid for name in (*others, state.name) for vid in current.get(name, ())}
-            one = replace(
-                _judged(one, bridge_fault(state), uplinks),
-                uplink_faults=tuple(
-                    filter(None, (uplink_fault(sysfs.uplink(name), one.name) for name in sorted(named)))
-                ),
-                unused={
-                    name: {vid: "" for vid, flags in one.uplinks[name].items() if vid not in in_use and not flags}
-                    for name in sorted(named & one.uplinks.keys())
-                },
-            )
+            one = _with_named(one, named, _in_use([*others, state.name], nics, current))
         used.append(one)
     return used
+
+
+def _with_named(one: BridgeState, named: set[str], in_use: set[int]) -> BridgeState:
+    """Given a bridge, the uplinks that networks name there, and the VIDs that are in use on it, return the bridge with
+    what may be wrong with these uplinks, and what they carry for nobody.
+    """
+    faults = [uplink_fault(sysfs.uplink(name), one.name) for name in sorted(named)]
+    unused = {
+        name: {vid: "" for vid, flags in one.uplinks[name].items() if vid not in in_use and not flags}
+        for name in sorted(named & one.uplinks.keys())
+    }
+    return replace(one, uplink_faults=tuple(filter(None, faults)), unused=unused)
+
+
+def _in_use(ports: list[str], nics: list[NicState], current: dict[str, Vlans]) -> set[int]:
+    """Given bridge ports, the NICs of all running VMs and all current VLANs, return the VIDs that any of them is in,
+    wants or will want.
+    """
+    states = [state for nic in nics for state in (nic, nic.planned) if state]
+    return {
+        vid
+        for vlans in [*(current.get(name) for name in ports), *(state.wanted for state in states)]
+        for vid in vlans or ()
+    }
 
 
 def _named(nic: NicState) -> list[str]:
@@ -188,7 +204,23 @@ def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
         return replace(state, unplanned=f"two NICs of {domain.name} have its MAC address: {OTHER_NIC}", is_doubled=True)
     if not its_own:
         return replace(state, unplanned=f"the definition of {domain.name} has no NIC with its MAC address")
-    return replace(state, planned=_planned(definition, its_own[0], seen.tickets))
+    if state.made_plain and not its_own[0].network:  # a transient VM's definition is what runs
+        return replace(state, unplanned=f"the definition of {domain.name} has no network for it")
+    return _with_uplinks(replace(state, planned=_planned(definition, its_own[0], seen.tickets, nic.tap)), seen)
+
+
+def _with_uplinks(nic: NicState, seen: Seen) -> NicState:
+    """Given a running NIC and what has been read for all of them, return the NIC with the uplinks that its network
+    names by now, and what these lack.
+    """
+    ticket, planned = nic.ticket, nic.planned
+    if ticket is None or nic.wanted is None:
+        return nic
+    names_others = planned and planned.wanted is not None and list(planned.uplinks) != ticket.uplinks
+    if planned and names_others and planned.network == nic.network and not is_every(nic.wanted):
+        ticket = Ticket(**{**vars(ticket), "uplinks": list(planned.uplinks)})
+        nic = replace(nic, ticket=ticket, has_new_uplinks=True)
+    return replace(nic, not_carried=uplinks.lacking(ticket, seen.vlans))
 
 
 def _as_it_runs(domain: Domain, nic: Nic, seen: Seen) -> NicState:
@@ -224,20 +256,19 @@ def _as_it_runs(domain: Domain, nic: Nic, seen: Seen) -> NicState:
     if ticket is None or state.wanted is None or state.current != state.wanted:
         return state
     try:
-        state = replace(state, not_carried=uplinks.lacking(ticket, seen.vlans))
         return replace(state, not_whole=repair.what_is_not_whole(ticket, nic.tap))
     except HookError as error:
         return replace(state, not_whole=str(error))
 
 
-def _planned(domain: Domain, nic: Nic, known: dict[tuple[str, str], list[Ticket]]) -> NicState:
-    """Given a VM, one of its NICs and all tickets by bridge and key, return the NIC's state as it would be at the VM's
-    next start.
+def _planned(domain: Domain, nic: Nic, known: dict[tuple[str, str], list[Ticket]], tap: str = "") -> NicState:
+    """Given a VM, one of its NICs, all tickets by bridge and key, and the NIC's tap if that is known, return the NIC's
+    state as it would be at the VM's next start.
     """
     xml = _network(nic.network) if nic.network else b""
     port = planned_port(domain, nic, xml) if xml else port_of(domain, nic)
     port.kind = facts.kind_of_domain(domain)
-    state = NicState(port, nic.network, "", None, None, "", refused=False, made_plain=False, ticket=None)
+    state = NicState(port, nic.network, tap, None, None, "", refused=False, made_plain=False, ticket=None)
     others = known.get((port.bridge, tickets.key(port)), [])
     return _decided(state, [one for one in others if one.vm_uuid != domain.uuid], "")
 
@@ -255,7 +286,7 @@ def _decided(nic: NicState, known: list[Ticket], interface: str) -> NicState:
         if not xml:
             raise HookError(f"there is no network {nic.network}: define it, or correct the VM with virsh edit")
         network = network_of(port, xml)
-        own, stranger = port.kind.announced(port) if port.bridge and not interface else (interface, "")
+        own, stranger = port.kind.announced(port) if port.bridge and not nic.tap else (nic.tap, "")
         found = facts.of_port(port, network, interface, [stranger] if stranger else [], known)
     except HookError as error:
         return replace(nic, reason=str(error), refused=True)

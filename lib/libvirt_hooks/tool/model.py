@@ -70,6 +70,7 @@ class NicState:
     blocked: dict[int, str] = field(default_factory=dict)  # its VLANs that do not forward, with their states
     not_whole: str = ""  # what else than its VLANs is wrong with its bridge port
     uplinks: tuple[str, ...] = ()  # that its network names; if a ticket applies, the ticket says it
+    has_new_uplinks: bool = False  # the network names other uplinks than the ticket in its file
     not_carried: str = ""  # which uplinks that its network names lack its VLANs
     is_default: bool = False  # its portgroup is the network's default one: the NIC names none
     planned: NicState | None = None  # a running NIC as it would be at its guest's next start; None: nobody knows

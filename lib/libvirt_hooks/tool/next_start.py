@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from .. import HookError
 from ..tickets import Ticket
 from ..vlans import Vlans, instead, of_new_bridge_port, to_text
+from ..wanted import why_not_ours
 from .model import NicState
 
 SAME, DIFFERS, REFUSED, UNKNOWN = "same", "differs", "refused", "unknown"
@@ -24,6 +25,7 @@ class NotApplied(SimpleNamespace):
     """Why apply leaves a NIC as it is, although its next start would differ, or may differ."""
 
     sentence: str
+    advice: str  # the same for whoever knows already what differs
     is_problem: bool  # whoever asked for the NIC must know
 
 
@@ -37,7 +39,7 @@ def verdict(nic: NicState) -> str:
     if nic.wanted is None and planned.wanted is None:
         return SAME
     if planned.wanted is None:
-        return SAME if _has_gone_back(nic) else DIFFERS
+        return SAME if has_gone_back(nic) else DIFFERS
     is_elsewhere = planned.port.bridge != nic.port.bridge
     return DIFFERS if is_elsewhere or planned.wanted != nic.wanted else SAME
 
@@ -65,25 +67,29 @@ def why_not_applied(nic: NicState, is_named: bool) -> NotApplied | None:
     """
     planned, word = nic.planned, verdict(nic)
     if planned is None:
-        return NotApplied(sentence=nic.unplanned, is_problem=is_named) if is_named or nic.is_doubled else None
+        is_problem, is_said = is_named and nic.is_doubled, is_named or nic.is_doubled
+        return NotApplied(sentence=nic.unplanned, advice="", is_problem=is_problem) if is_said else None
     if word == REFUSED:
-        return NotApplied(sentence=f"refused: {planned.reason}", is_problem=True)
+        return NotApplied(sentence=f"refused: {planned.reason}", advice="", is_problem=True)
     return _why_not_moved(nic, planned, is_named) if word == DIFFERS else None
 
 
 def _why_not_moved(nic: NicState, planned: NicState, is_named: bool) -> NotApplied | None:
     """Given a running NIC, the different NIC of its next start and whether its VM is named, do as why_not_applied()."""
-    left = f"left as it is: {planned.reason}"
+    why = ""
     if planned.wanted is None and planned.port.has_vlan:
-        return NotApplied(sentence=left, is_problem=False)
+        return NotApplied(sentence=f"left as it is: {planned.reason}: {RESTART}", advice=RESTART, is_problem=False)
     if planned.port.bridge != nic.port.bridge:
-        return NotApplied(sentence=f"it is defined on {planned.port.bridge or 'no bridge'}: {RESTART}", is_problem=True)
-    if not nic.port.uuid and not nic.ticket:
-        return NotApplied(sentence=f"it runs as no port of a network: {RESTART}", is_problem=True)
+        why = f"it is defined on {planned.port.bridge or 'no bridge'}"
+    elif nic.port.has_vlan or nic.port.has_virtualport:
+        why = f"left as it is: {why_not_ours(nic.port)}"
+    elif not nic.port.uuid and not nic.ticket:
+        why = "it runs as no port of a network"
+    if why:
+        return NotApplied(sentence=f"{why}: {RESTART}", advice=RESTART, is_problem=True)
     if planned.wanted is None and not is_named:
-        command = f"libvirt-vlan apply {shlex.quote(nic.port.vm)}"
-        into_default = f"{command} puts it into the default VLAN of {nic.port.bridge}"
-        return NotApplied(sentence=f"{left}: {into_default}", is_problem=False)
+        into_default = f"libvirt-vlan apply {shlex.quote(nic.port.vm)} puts it where such a NIC starts"
+        return NotApplied(sentence=f"left as it is: {planned.reason}: {into_default}", advice="", is_problem=False)
     return None
 
 
@@ -108,8 +114,8 @@ def ticket(nic: NicState, default_pvid: int, interface: tuple[str, int]) -> Tick
     changes = {
         "uuid": nic.ticket.uuid if nic.ticket else nic.port.uuid, "vlans": vlans, "is_default": is_default,
         "group": "" if planned.wanted is None else planned.port.group, "applied_over": announced_group(nic),
-        "uplinks": planned.decided.uplinks if planned.decided else [],
-        "right": interface, "interface": interface, "live": False,
+        "uplinks": list(planned.uplinks),
+        "right": interface if base.right else None, "interface": interface, "live": False,
     }  # fmt: skip
     return Ticket(**{**vars(base), **settings, **changes})
 
@@ -121,6 +127,6 @@ def announced_group(nic: NicState) -> str:
     return "" if nic.is_default else nic.port.group
 
 
-def _has_gone_back(nic: NicState) -> bool:
+def has_gone_back(nic: NicState) -> bool:
     """Given a running NIC with wanted VLANs, return whether apply has put it into its bridge's default VLAN."""
     return bool(nic.ticket and nic.ticket.applied_over is not None and not nic.ticket.group)

@@ -46,7 +46,7 @@ def make_right(ticket: Ticket, tap: str, type_commands: TypeCommands) -> None:
         type_commands(before, subject)
         current = of_new_bridge_port(sysfs.default_pvid(ticket.bridge))  # as planned() has it
     try:
-        set_vlans(ticket, tap, current, type_commands)
+        fault = set_vlans(ticket, tap, current, type_commands)
         for command in _rest(ticket, tap, is_new=bool(before)):  # ip and bridge: no batch takes both
             type_commands([command], subject)
     except HookError:
@@ -55,6 +55,8 @@ def make_right(ticket: Ticket, tap: str, type_commands: TypeCommands) -> None:
         raise
     tickets.mark_link(ticket, down=False)
     tickets.mark_bridge(ticket)
+    if fault:
+        raise HookError(fault)
 
 
 def what_is_not_whole(ticket: Ticket, tap: str) -> str:

@@ -114,7 +114,7 @@ def _apart(nics: list[NicState], bridges: list[BridgeState]) -> list[str]:
             names = ", ".join(dict.fromkeys(one_line(nic.port.vm) for nic in here))
             lines.append(f"{bridge.name} does not filter VLANs, so all of its VMs reach each other: {names}")
         lines += [
-            f"{bridge.name}: uplink {uplink} carries {in_short(vlans)}, which nothing else on {bridge.name} is in"
+            f"{bridge.name}: no VM uses VLAN {in_short(vlans)}, which uplink {uplink} carries"
             for uplink, vlans in bridge.unused.items()
             if vlans
         ]
