@@ -18,7 +18,7 @@ from conftest import (
 )
 from guest import listening_in_every_vlan, sending, tap_of_qemu
 from iproute import DEFAULT, SERVER, ZEROTIER, bridge, eventually, ip, vlans
-from libvirt_vlan import notes_aside, tool
+from libvirt_vlan import tool
 
 DMZ = {47: ("PVID", "Egress Untagged")}
 
@@ -117,14 +117,10 @@ def test_a_nic_without_a_portgroup_now_goes_back_only_if_its_vm_is_named(vm, net
     assert (status, out, vlans(tap)) == (0, [], ZEROTIER)
     assert err == [
         f"libvirt-vlan: web {MAC} {tap} zerotier: left as it is: it has no portgroup: libvirt-vlan apply web puts it "
-        "into the default VLAN of br0"
+        "into the default VLAN of br0, if br0 has one"
     ]
     assert tool("apply", "web")[0] == 0
-    assert (vlans(tap), about("next-start-differs")) == (DEFAULT, [])
-
-    start_libvirtd()
-    eventually_settled()
-    assert (vlans(tap), shown(MAC)["verdict"]) == (DEFAULT, "right")
+    assert (vlans(tap), about("next-start-differs"), shown(MAC)["verdict"]) == (DEFAULT, [], "right")
 
     redefine("web", (f"<source network='{BRIDGE}'", f"<source network='{BRIDGE}' portgroup='server'"))
     assert tool("apply")[0] == 0
@@ -138,10 +134,7 @@ def test_a_nic_without_a_portgroup_now_goes_back_only_if_its_vm_is_named(vm, net
     redefine("web", (f"<source network='{BRIDGE}'", f"<source network='{BRIDGE}' portgroup='zerotier'"))
     assert about("next-start-differs")[0]["sentence"] == "next start: 46 pvid untagged instead of left alone"
     assert tool("apply", "web")[0] == 0
-    bridge("vlan", "del", "dev", tap, "vid", "46")
-    start_libvirtd()
-    eventually_settled()
-    assert (vlans(tap), notes_aside(tool("check")[1])) == (ZEROTIER, [])
+    assert (vlans(tap), shown(MAC)["verdict"], about("next-start-differs")) == (ZEROTIER, "right", [])
     virsh("destroy", "web")
     nothing_left_behind()
 
@@ -166,7 +159,8 @@ def test_what_cannot_be_applied_keeps_its_vlans_and_says_why(vm, network):
 
             status, out, err = tool("apply", "web")
 
-            assert (status, out, len(err), vlans(tap)) == (1, [], 1, ZEROTIER)
+            # a NIC that was plugged in live, and is not defined, is no reason to fail
+            assert (status, out, len(err), vlans(tap)) == (0 if MAC2 in change else 1, [], 1, ZEROTIER)
             assert err[0].startswith(f"libvirt-vlan: web {MAC} {tap} zerotier: {says}")
             virsh("define", "/dev/stdin", stdin=before)
     finally:

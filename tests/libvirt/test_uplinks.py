@@ -3,7 +3,7 @@
 
 import subprocess
 
-from conftest import BRIDGE, MAC, MAC2, eventually_settled, nic, start_libvirtd, tap_of, virsh, virsh_fails
+from conftest import BRIDGE, MAC, MAC2, TICKETS, eventually_settled, nic, start_libvirtd, tap_of, virsh, virsh_fails
 from iproute import DEFAULT, bridge, ip, vlans
 from libvirt_vlan import NETWORK, define_network, tool
 
@@ -44,7 +44,7 @@ def test_an_uplink_that_the_network_names_carries_what_vms_use(vm, network):
         assert vlans(UPLINK) == {**DEFAULT, 46: (), 3: ()}
         xml = virsh("dumpxml", "--inactive", "web").replace("portgroup='zerotier'", "portgroup='lab'")
         virsh("define", "/dev/stdin", stdin=xml)
-        assert tool("apply", "web")[1][0] == f"bridge vlan add dev {UPLINK} vid 10 master"
+        assert f"bridge vlan add dev {UPLINK} vid 10 master" in tool("apply", "web")[1]
         assert vlans(UPLINK).keys() == {1, 46, 3, 10, 20, *range(30, 41)}
         assert found("which uplink") == [
             f"note: br0: no VM on br0 uses VLAN 46, which uplink {UPLINK} carries: if nobody needs that, "
@@ -69,3 +69,4 @@ def test_an_uplink_that_the_network_names_carries_what_vms_use(vm, network):
         assert {line.split(": ")[0] for line in found("that is not on br0")} == {"br0"}
     finally:
         ip("link", "del", UPLINK)
+        (TICKETS / f"uplinks.{BRIDGE}").unlink(missing_ok=True)  # for check, br0 has never had one

@@ -88,7 +88,8 @@ def _why_not_moved(nic: NicState, planned: NicState, is_named: bool) -> NotAppli
     if why:
         return NotApplied(sentence=f"{why}: {RESTART}", advice=RESTART, is_problem=True)
     if planned.wanted is None and not is_named:
-        into_default = f"libvirt-vlan apply {shlex.quote(nic.port.vm)} puts it where such a NIC starts"
+        command, bridge = f"libvirt-vlan apply {shlex.quote(nic.port.vm)}", nic.port.bridge
+        into_default = f"{command} puts it into the default VLAN of {bridge}, if {bridge} has one"
         return NotApplied(sentence=f"left as it is: {planned.reason}: {into_default}", advice="", is_problem=False)
     return None
 
