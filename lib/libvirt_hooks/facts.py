@@ -57,8 +57,11 @@ def kind_of_domain(domain: Domain) -> Kind:
     return kind
 
 
-def of_announced(port: Port) -> Facts:
-    """Given a port that libvirt announces, return what is known about it. The caller holds the NIC's lock."""
+def of_announced(port: Port, network: Network) -> Facts:
+    """Given a port that libvirt announces, and its network, return what is known about the port.
+
+    The caller holds the NIC's lock.
+    """
     assert port.kind is not None
     starts = containers.is_starting(port)
     own, stranger = ("", "") if starts else port.kind.announced(port)
@@ -68,6 +71,8 @@ def of_announced(port: Port) -> Facts:
         uncalled = f"the {veths.HOOK} hook was not called: install it, systemctl restart {daemon}, and try again"
     found = of_port(port, own, [stranger] if stranger else [], tickets.of(port.bridge, tickets.key(port)))
     found.starts, found.uncalled = starts, uncalled
+    found.again = statefiles.has_port(network.name, port.uuid)
+    found.used = statefiles.uses_port(port.vm, port.uuid)
     return found
 
 
@@ -77,7 +82,7 @@ def of_port(port: Port, interface: str, strangers: list[str], its_tickets: list[
     """
     return Facts(
         now=time.monotonic(), bridge=sysfs.bridge(port.bridge), interface=interface, strangers=strangers,
-        known=[known(ticket) for ticket in its_tickets], starts=False, uncalled="",
+        known=[known(ticket) for ticket in its_tickets], starts=False, again=False, used=False, uncalled="",
     )  # fmt: skip
 
 
@@ -88,7 +93,10 @@ def of_start(domain: Domain) -> list[Start]:
 
 def known(ticket: Ticket) -> Known:
     """Given a ticket, return what is known about its port and its interface."""
-    return Known(ticket=ticket, noted=statefiles.has_port(ticket.network, ticket.uuid), lives=ticket.kind.lives(ticket))
+    return Known(
+        ticket=ticket, noted=statefiles.has_port(ticket.network, ticket.uuid), lives=ticket.kind.lives(ticket),
+        used=statefiles.uses_port(ticket.vm, ticket.uuid),
+    )  # fmt: skip
 
 
 def without_forgotten(its_tickets: list[Ticket]) -> list[Ticket]:

@@ -37,7 +37,7 @@ def port_created(xml: bytes) -> None:
         # two hooks at once must not both find the address free
         lock = locks.take_within(LOCK_SECONDS, locks.take_nics, tickets.key(port), BUSY)
         try:
-            found = facts.of_announced(port)
+            found = facts.of_announced(port, network)
             decision = decide(port, network, found)
             if decision.refused:
                 raise HookError(decision.refused)

@@ -49,12 +49,15 @@ def ticket(number=1, **changes):
     return Ticket(**{**fields, **changes})
 
 
-def known(number=1, noted=True, lives=False, **changes):
+def known(number=1, noted=True, lives=False, used=False, **changes):
     """Return what is known of that ticket."""
-    return Known(ticket=ticket(number, **changes), noted=noted, lives=lives)
+    return Known(ticket=ticket(number, **changes), noted=noted, lives=lives, used=used)
 
 
 def decided(of=None, net=None, **facts):
     """Given a port, its network and what is known beside the usual, return the decision."""
-    usual = {"now": NOW, "bridge": bridge(), "interface": "", "strangers": [], "known": [], "uncalled": ""}
+    usual = {
+        "now": NOW, "bridge": bridge(), "interface": "", "strangers": [], "known": [], "again": False, "used": False,
+        "uncalled": "",
+    }  # fmt: skip
     return decide(of or port(), net or network(), Facts(**{**usual, **facts}))
