@@ -185,7 +185,7 @@ def _has_that_address(other: Known) -> str:
     from shlex import quote  # imports re: only for a refusal
 
     command = f"virsh -c network:///system net-port-delete {quote(ticket.network)} {ticket.uuid}"
-    return f"{sentence}; if {tickets.guest(ticket)} is not about to start, {command} removes what libvirt has kept of it"
+    return f"{sentence}; if {tickets.guest(ticket)} does not start, {command} removes what libvirt has kept of it"
 
 
 def _ticket(port: Port, network: Network, facts: Facts, decision: Decision, known: list[Known]) -> Ticket:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 LIVE_GRACE_SECONDS = 5
 # Between the end of port-created and libvirt's own record of the port lie milliseconds; seconds on a busy host.
 NOTED_SECONDS = 10
-# A guest whose port was announced this long ago, and that libvirt has no record of, has not started.
+# Between port-created and the interface lies whatever libvirt does first: PCI resets, storage, a TPM. If a port was
+# announced this long ago, and libvirt has no record of the guest, the guest has not started.
 START_SECONDS = 300
 
 

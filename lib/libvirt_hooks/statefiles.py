@@ -72,13 +72,14 @@ def has_started(guest: str) -> bool:
 
 
 def uses_port(guest: str, port_uuid: str) -> bool:
-    """Given a VM's or a container's name and a port's uuid, return whether the guest runs, and has a NIC with that port.
+    """Given a VM's or a container's name and a port's uuid, return whether the guest runs with that port.
 
     libvirt makes its record of the guest after the guest's ports.
     Source: libvirt, src/conf/domain_conf.c, virDomainNetDefFormat().
     """
     records = (f"{DIRECTORY}/{driver}/{guest}.xml" for driver in ("qemu", "lxc"))
-    return _is_file_name(guest) and any(f" portid='{port_uuid}'".encode() in _read(record) for record in records)
+    names = f" portid='{port_uuid}'".encode()
+    return _is_file_name(guest) and any(names in _read(record) for record in records)
 
 
 def port_state(network: str, uuid: str) -> bytes:

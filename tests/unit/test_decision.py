@@ -178,7 +178,7 @@ def test_a_port_that_a_started_daemon_announces_is_kept_if_nothing_says_that_its
 def test_a_refusal_because_of_a_port_that_may_be_kept_names_the_command_that_removes_it(other, has_command):
     other.ticket.network = "my lan"
     command = f"virsh -c network:///system net-port-delete 'my lan' {uuid(2)}"
-    says = f"; if VM db is not about to start, {command} removes what libvirt has kept of it"
+    says = f"; if VM db does not start, {command} removes what libvirt has kept of it"
 
     assert decided(known=[other]).refused == (
         f"VM db has that address on br0 already: {OTHER_ADDRESS}{says if has_command else ''}"
