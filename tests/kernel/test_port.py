@@ -210,7 +210,7 @@ def test_a_port_that_libvirt_has_kept_of_a_vm_that_is_gone_stops_no_other(bridge
 
 def test_a_port_that_libvirt_has_kept_is_announced_in_vain(bridge, granted):
     """Its ticket went when the VM was started again, and nobody waits for its tap."""
-    granted(UUID)
+    granted(UUID, used=False)
     assert hook("port-created", port_created()).returncode == 0
 
     assert (tickets(), detached()) == ([], [])
@@ -220,7 +220,7 @@ def test_a_port_that_libvirt_has_kept_is_announced_in_vain(bridge, granted):
 def test_a_port_that_libvirt_has_kept_does_not_move_the_vm_that_runs_now(bridge, granted):
     """That VM has the same name and MAC address, and no portgroup."""
     bridge.add_tap()
-    granted(UUID)
+    granted(UUID, used=False)
     assert hook("port-created", port_created()).returncode == 0
 
     assert (tickets(), detached()) == ([], [])
