@@ -30,7 +30,7 @@ from conftest import (
     working,
 )
 from iproute import DEFAULT, SERVER, ZEROTIER, always, bridge, eventually, vlans
-from libvirt_vlan import check, tool
+from libvirt_vlan import check, tool, verdicts
 from processes import command_lines
 
 FIRST_ON_PATH = Path("/usr/local/sbin/bridge")
@@ -66,7 +66,14 @@ def test_a_start_of_virtnetworkd_repairs_what_somebody_wiped_and_a_start_of_virt
     wipe(tap)
     start_libvirtd(NETWORK_DAEMON)
     eventually(lambda: vlans(tap) == ZEROTIER)
-    assert check() == []
+
+
+def test_show_check_and_sync_see_what_somebody_wiped_and_repair_it(tap):
+    wipe(tap)
+    has = f"web {MAC} {tap} zerotier: has 1 pvid untagged instead of 46 pvid untagged on br0: libvirt-vlan sync web"
+    assert (check(), verdicts()) == ([has], {"zerotier": "wrong"})
+    assert tool("sync")[0] == 0
+    assert (vlans(tap), check(), verdicts()) == (ZEROTIER, [], {"zerotier": "right"})
 
 
 def test_a_restart_of_virtqemud_while_virtnetworkd_is_away_changes_no_vlan(tap):
