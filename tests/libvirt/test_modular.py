@@ -86,6 +86,7 @@ def test_a_restart_of_virtqemud_while_virtnetworkd_is_away_changes_no_vlan(tap):
 
     assert (vlans(tap), typed()) == (ZEROTIER, before)
     assert virsh("domstate", "web") == "paused"
+    assert check() == []
 
 
 def test_the_tool_names_the_daemon_that_is_away(network, vm):
