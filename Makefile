@@ -9,10 +9,12 @@ HOOKS = network qemu lxc
 TARGET = $(DESTDIR)$(HOOKS_DIR)
 TOOL = $(DESTDIR)/usr/local/sbin/libvirt-vlan
 DIST = dist
-# of the Debian package: whoever builds it. This address is nobody's.
+# of the packages: whoever builds them. This address is nobody's.
 MAINTAINER = The libvirt-hooks authors <libvirt-hooks@example.org>
 DEB_SOURCES = completion debian docs examples hooks lib man monitoring sbin $(wildcard systemd) \
 	CHANGELOG.md CONTRIBUTING.md README.md
+RPM_SOURCES = completion debian/hook docs examples hooks lib man monitoring rpm sbin systemd \
+	CHANGELOG.md CONTRIBUTING.md LICENSE README.md
 LIB = $(TARGET)/lib
 UNITS = $(DESTDIR)/usr/local/lib/systemd/system
 MAN_PAGE = $(DESTDIR)/usr/local/share/man/man8/libvirt-vlan.8
@@ -22,13 +24,14 @@ ZSH_COMPLETION = $(DESTDIR)/usr/local/share/zsh/site-functions/_libvirt-vlan
 # A file is ours if it imports our main program.
 ours = grep -qs 'from libvirt_hooks\.$(1) import main' "$(2)"
 
-.PHONY: help install uninstall dist deb collection
-.NOTPARALLEL: # dist, deb and collection write one SHA256SUMS
+.PHONY: help install uninstall dist deb rpm collection
+.NOTPARALLEL: # dist, deb, rpm and collection write one SHA256SUMS
 
 help:
 	@echo 'make install     install the hooks in $(TARGET), and libvirt-vlan in $(dir $(TOOL)) (as root)'
 	@echo 'make uninstall   remove what make install has installed (as root)'
 	@echo 'make deb         build the Debian package in $(DIST)/; needs debhelper, dh-python and python3-shtab'
+	@echo 'make rpm         build the RPM in $(DIST)/; needs rpmbuild (Debian: rpm, Fedora: rpm-build) and python3-shtab'
 	@echo 'make dist        build each hook, and libvirt-vlan, as one file that needs no Python packages, in $(DIST)/'
 	@echo 'make collection  build the Ansible collection in $(DIST)/; needs ansible-core'
 	@echo 'sh tests/check   run all tests (as root)'
@@ -44,7 +47,7 @@ install:
 	@$(PYTHON) -I -c 'import defusedxml, sh, tenacity' 2>/dev/null || \
 		echo 'Missing: apt install python3-defusedxml python3-sh python3-tenacity (or dnf install the same)'
 	@if [ -e '$(DESTDIR)/usr/share/libvirt-hooks/network' ]; then \
-		echo 'These hooks are used instead of those of the package libvirt-hooks. To remove the package: apt purge libvirt-hooks'; fi
+		echo 'These hooks are used instead of those of the package libvirt-hooks. To remove it: apt purge libvirt-hooks, or dnf remove libvirt-hooks'; fi
 	@$(say_restart)
 	@echo 'To undo what others do to the VLANs of running VMs: systemctl enable --now libvirt-vlan-watch'
 
@@ -70,17 +73,39 @@ dist:
 deb:
 	@set -e; build=$$(mktemp -d); trap 'rm -rf "$$build"' EXIT; mkdir -p '$(DIST)' "$$build/source"; \
 	tar --exclude __pycache__ -c $(DEB_SOURCES) | tar -x -C "$$build/source"; \
-	$(PYTHON) -c 'import pathlib, re, sys; who, *files = sys.argv[1:]; \
-		[path.write_text(re.sub("The libvirt-hooks authors <.*?>", lambda _: who, path.read_text())) \
-		for path in map(pathlib.Path, files)]' '$(MAINTAINER)' "$$build/source/debian/control" "$$build/source/debian/changelog"; \
+	$(name_maintainer) "$$build/source/debian/control" "$$build/source/debian/changelog"; \
 	find "$$build/source" -exec touch -h -d "@$$(dpkg-parsechangelog -S Timestamp)" '{}' +; \
 	(cd "$$build/source" && dpkg-buildpackage -d -us -uc -b >"$$build/log" 2>&1) || { cat "$$build/log"; exit 1; }; \
 	mv "$$build"/*.deb '$(DIST)'
 	@$(sums)
 
+# Built in a copy, too, of files that are as old as the newest entry of the spec's %changelog. --nodeps: on Debian, rpm does
+# not know what is installed. Nothing of who builds it where and when is inside, but MAINTAINER.
+rpm:
+	@set -e; build=$$(mktemp -d); trap 'rm -rf "$$build"' EXIT; mkdir -p '$(DIST)'; spec=rpm/libvirt-hooks.spec; \
+	name=libvirt-hooks-$$(sed -n 's/^Version: *//p' $$spec); mkdir "$$build/$$name"; \
+	tar --exclude __pycache__ -c $(RPM_SOURCES) | tar -x -C "$$build/$$name"; \
+	$(name_maintainer) "$$build/$$name/$$spec"; \
+	date=$$(sed -n 's/^[*] \w* \(\w* \w* \w*\) .*/\1/p' $$spec | head -n 1); \
+	export HOME="$$build" SOURCE_DATE_EPOCH=$$(date -u -d "$$date 12:00" +%s); \
+	find "$$build/$$name" -exec touch -h -d "@$$SOURCE_DATE_EPOCH" '{}' +; \
+	tar -C "$$build" -czf "$$build/$$name.tar.gz" "$$name"; \
+	rpmbuild -bb --nodeps --define "_topdir $$build" --define "_sourcedir $$build" --define 'packager $(MAINTAINER)' \
+		--define '_buildhost libvirt-hooks' --define 'use_source_date_epoch_as_buildtime 1' \
+		--define 'clamp_mtime_to_source_date_epoch 1' "$$build/$$name/$$spec" >"$$build/log" 2>&1 || { cat "$$build/log"; exit 1; }; \
+	mv "$$build"/RPMS/noarch/*.rpm '$(DIST)'
+	@$(sums)
+
 collection:
 	$(PYTHON) ansible/build.py '$(DIST)'
 	@$(sums)
+
+# Given files, have them name MAINTAINER.
+define name_maintainer
+$(PYTHON) -c 'import pathlib, re, sys; who, *files = sys.argv[1:]; \
+	[path.write_text(re.sub("The libvirt-hooks authors <.*?>", lambda _: who, path.read_text())) \
+	for path in map(pathlib.Path, files)]' '$(MAINTAINER)'
+endef
 
 define sums
 cd '$(DIST)' && find . -type f ! -name SHA256SUMS -printf '%P\0' | LC_ALL=C sort -z | xargs -0 sha256sum >SHA256SUMS

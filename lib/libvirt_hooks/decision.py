@@ -10,13 +10,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from . import HookError, lifecycle, tickets
-from .wanted import bridge_fault, resolve, why_not_ours
+from .vlans import is_every
+from .wanted import bridge_fault, resolve, uplink_fault, uplinks_of, why_not_ours
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
 if TYPE_CHECKING:
     from .hookdata import Domain, Network, Nic, Port
     from .lifecycle import Known
-    from .sysfs import Bridge
+    from .sysfs import Bridge, Uplink
     from .tickets import Ticket
     from .vlans import Vlans
 
@@ -29,6 +30,7 @@ class Facts(SimpleNamespace):
 
     now: float  # seconds, time.monotonic()
     bridge: Bridge
+    uplinks: list[Uplink]  # that the network names
     interface: str  # the NIC's interface on the host, "" if the guest does not run with it yet
     strangers: list[str]  # interfaces of others that could be taken for the NIC's
     known: list[Known]  # the tickets of the NIC's key on the bridge, the oldest first
@@ -44,10 +46,12 @@ class Decision(SimpleNamespace):
     vlans: Vlans | None  # its wanted VLANs, None if it is left alone or refused
     left_alone: str  # why it is left alone, "" if it is not
     refused: str  # why it cannot have its wanted VLANs, "" if it can
-    is_bridges: bool  # it is refused because of its bridge, and so is every other port there
+    is_bridges: bool  # it is refused because of its bridge or an uplink, and so is every other port there
     waits: bool  # it is left alone until the guest starts again
     group: str  # the portgroup whose VLANs these are, "" if there is none
     is_default: bool  # that is the network's default portgroup: the NIC names none
+    applied_over: str | None  # the portgroup that libvirt-vlan apply has replaced, None if it has not
+    uplinks: list[str]  # that are to carry these VLANs
     ticket: Ticket | None  # to be written
     gone: list[Ticket]  # to be removed
 
@@ -57,7 +61,7 @@ def decide(port: Port, network: Network, facts: Facts) -> Decision:
     group = port.group or network.default_group  # source: libvirt, docs/formatnetwork.rst, "Portgroups"
     decision = Decision(
         vlans=None, left_alone="", refused="", is_bridges=False, waits=False, group=group,
-        is_default=bool(group) and not port.group, ticket=None, gone=[],
+        is_default=bool(group) and not port.group, applied_over=None, uplinks=[], ticket=None, gone=[],
     )  # fmt: skip
     decision.left_alone = _why_kept(port, facts)
     if decision.left_alone:
@@ -66,14 +70,20 @@ def decide(port: Port, network: Network, facts: Facts) -> Decision:
         decision.gone = lifecycle.gone(facts.known, port.uuid, port.vm_uuid, facts.now)
     known = [one for one in facts.known if one.ticket not in decision.gone]
     own = [one for one in known if one.ticket.vm_uuid == port.vm_uuid]
+    applied = _applied(port, facts, own)
+    if applied:
+        decision.group, decision.is_default = applied.group, applied.is_default
+        decision.applied_over = applied.applied_over
     try:
-        decision.left_alone = _why_left_alone(port, facts, own, decision)
+        decision.left_alone = why_not_ours(port) if applied else _why_left_alone(port, facts, own, decision)
         if not decision.left_alone:
-            decision.vlans = resolve(group, network, facts.bridge.default_pvid)
+            decision.vlans = applied.vlans if applied else resolve(group, network, facts.bridge.default_pvid)
             if decision.vlans is None:
                 decision.left_alone = f"portgroup {group} names no VID"
             else:
-                fault = bridge_fault(facts.bridge)
+                named = applied.uplinks if applied else uplinks_of(network)
+                decision.uplinks = [] if is_every(decision.vlans) else named
+                fault = bridge_fault(facts.bridge) or _uplink_fault(facts, decision.uplinks)
                 decision.is_bridges = bool(fault)
                 decision.refused = fault or _why_refused(port, facts, known, own)
     except HookError as error:
@@ -116,6 +126,19 @@ def why_not_both(port: Port, others: list[Port]) -> str:
     return ""
 
 
+def _applied(port: Port, facts: Facts, own: list[Known]) -> Ticket | None:
+    """Given a port, what is known and what is known of its guest's tickets, return the ticket that libvirt-vlan apply
+    has written for the running NIC, None if there is none, or if libvirt now announces another portgroup than before.
+
+    libvirt's live XML keeps the portgroup that the guest was started with. A daemon that is restarted announces that.
+    """
+    for one in own:
+        right = one.ticket.right
+        if right and right[0] == facts.interface and one.lives and one.ticket.applied_over == port.group:
+            return one.ticket
+    return None
+
+
 def _why_left_alone(port: Port, facts: Facts, own: list[Known], decision: Decision) -> str:
     """Given a port, what is known, what is known of its guest's tickets and the decision so far, return why the port is
     left alone whatever its portgroup says, or "".
@@ -151,6 +174,15 @@ def _why_refused(port: Port, facts: Facts, known: list[Known], own: list[Known])
         if one.ticket.vm_uuid != port.vm_uuid and lifecycle.is_granted(one, facts.now):
             return _has_that_address(one)
     return ""
+
+
+def _uplink_fault(facts: Facts, uplinks: list[str]) -> str:
+    """Given what is known and the uplinks that are to carry a port's VLANs, return why one of them cannot, or "".
+
+    A guest that runs goes on: the process that sets the VLANs warns.
+    """
+    faults = [uplink_fault(one, facts.bridge.name) for one in facts.uplinks if one.name in uplinks]
+    return "" if facts.interface else next(filter(None, faults), "")
 
 
 def _why_kept(port: Port, facts: Facts) -> str:
@@ -195,7 +227,8 @@ def _ticket(port: Port, network: Network, facts: Facts, decision: Decision, know
     assert port.kind is not None
     ticket = tickets.Ticket(
         uuid=port.uuid, vm=port.vm, vm_uuid=port.vm_uuid, kind=port.kind, mac=port.mac, bridge=port.bridge,
-        network=network.name, group=decision.group, is_default=decision.is_default, vlans=decision.vlans,
+        network=network.name, group=decision.group, is_default=decision.is_default,
+        applied_over=decision.applied_over, vlans=decision.vlans, uplinks=decision.uplinks,
         isolated=port.isolated, fdb_managed=port.fdb_managed and port.kind.HAS_FDB_MANAGER,
         live=bool(facts.interface), created=facts.now, released=False, right=None, interface=None, bridge_index=0,
         link_down=False,

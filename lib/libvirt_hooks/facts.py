@@ -13,7 +13,7 @@ from . import HookError, containers, lifecycle, log, statefiles, sysfs, taps, ti
 from .decision import Facts
 from .hookdata import parse_network_state
 from .lifecycle import Known
-from .wanted import why_not_ours
+from .wanted import uplinks_of, why_not_ours
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
 if TYPE_CHECKING:
@@ -69,20 +69,26 @@ def of_announced(port: Port, network: Network) -> Facts:
     if port.kind is taps and statefiles.is_defined_container(port.vm, port.vm_uuid):
         daemon = veths.daemon()
         uncalled = f"the {veths.HOOK} hook was not called: install it, systemctl restart {daemon}, and try again"
-    found = of_port(port, own, [stranger] if stranger else [], tickets.of(port.bridge, tickets.key(port)))
+    its_tickets = tickets.of(port.bridge, tickets.key(port))
+    found = of_port(port, network, own, [stranger] if stranger else [], its_tickets)
     found.starts, found.uncalled = starts, uncalled
     found.again = statefiles.has_port(network.name, port.uuid)
     found.used = statefiles.uses_port(port.vm, port.uuid)
     return found
 
 
-def of_port(port: Port, interface: str, strangers: list[str], its_tickets: list[Ticket]) -> Facts:
-    """Given a port, the NIC's interface ("": the guest does not run with it yet), interfaces of others that could be
-    taken for it, and the tickets of the NIC's key, return what is known about the port.
+def of_port(port: Port, network: Network, interface: str, strangers: list[str], its_tickets: list[Ticket]) -> Facts:
+    """Given a port, its network, the NIC's interface ("": the guest does not run with it yet), interfaces of others
+    that could be taken for it, and the tickets of the NIC's key, return what is known about the port.
     """
+    try:
+        uplinks = [sysfs.uplink(name) for name in uplinks_of(network)]
+    except HookError:  # the decision says it
+        uplinks = []
     return Facts(
-        now=time.monotonic(), bridge=sysfs.bridge(port.bridge), interface=interface, strangers=strangers,
-        known=[known(ticket) for ticket in its_tickets], starts=False, again=False, used=False, uncalled="",
+        now=time.monotonic(), bridge=sysfs.bridge(port.bridge), uplinks=uplinks, interface=interface,
+        strangers=strangers, known=[known(ticket) for ticket in its_tickets], starts=False, again=False, used=False,
+        uncalled="",
     )  # fmt: skip
 
 
@@ -116,7 +122,7 @@ def _of_nic(domain: Domain, nic: Nic, kind: Kind) -> Start:
                 start.network = _network(nic, start.port)
         if start.port and start.network:
             its_tickets = tickets.of(start.port.bridge, tickets.key(start.port))
-            start.facts = of_port(start.port, "", kind.strangers(nic, start.port.bridge), its_tickets)
+            start.facts = of_port(start.port, start.network, "", kind.strangers(nic, start.port.bridge), its_tickets)
     except HookError as error:
         start.error = error
     return start

@@ -190,10 +190,12 @@ def checked_uuid(text: str) -> str:
     return uuid
 
 
-def checked_interface(name: str) -> str:
-    """Given what should be the name of a network interface, return it; raise HookError if the kernel refuses it."""
+def checked_interface(name: str, place: str = "<bridge name=…/>") -> str:
+    """Given what should be the name of a network interface and where it stands, return the name; raise HookError if the
+    kernel refuses it.
+    """
     if not _is_interface_name(name):
-        raise HookError(f"'{name}' cannot be the name of an interface: correct <bridge name=…/> with virsh net-edit")
+        raise HookError(f"'{name}' cannot be the name of an interface: correct {place} with virsh net-edit")
     return name
 
 

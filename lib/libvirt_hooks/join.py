@@ -95,7 +95,12 @@ def _make_right(ticket: Ticket, start: Start, kind: Kind) -> None:
         return
     from .setter import set_vlans, when_unlocked  # imports sh and tenacity: only if there is work
 
-    when_unlocked(ticket, lambda: set_vlans(ticket, name, None))
+    def attempt() -> None:
+        fault = set_vlans(ticket, name, None)
+        if fault:
+            raise HookError(fault)
+
+    when_unlocked(ticket, attempt)
 
 
 def _was_made_right(ticket: Ticket, name: str, index: int) -> bool:

@@ -11,10 +11,12 @@ from xml.dom.minidom import Element
 
 from . import HookError
 from .elements import children
+from .hookdata import checked_interface
 from .vlans import ACCESS, Vlans, checked_vid
 
 NAMESPACE = "urn:libvirt-hooks:portgroups:1"
 XMLNS = "http://www.w3.org/2000/xmlns/"  # source: https://www.w3.org/TR/xml-names/, of xmlns attributes themselves
+UPLINK = "uplink"
 NATIVE_MODES = {"": "", "tagged": "pvid", "untagged": ACCESS}
 
 
@@ -25,16 +27,29 @@ def vlan_lists(metadata: Element | None) -> dict[str, Element]:
     Raises HookError if another element of our namespace is there, or a portgroup without a name or with another's name.
     """
     found: dict[str, Element] = {}
-    ours = [node for node in children(metadata) if node.namespaceURI == NAMESPACE] if metadata else []
-    for block in ours:
-        _check(block, "portgroups", "<metadata>")
-        for portgroup in children(block):
+    for portgroup in _elements(metadata):
+        if portgroup.localName != UPLINK:
             name = _check(portgroup, "portgroup", "<portgroups>", "name").get("name")
             if not name:
                 raise HookError("<portgroup> in the network's <metadata> has no name: give it one")
             if name in found:
                 raise HookError(f"{_named(name)} is defined twice: remove one")
             found[name] = portgroup
+    return found
+
+
+def uplinks(metadata: Element | None) -> list[str]:
+    """Given a network's <metadata>, return the uplinks that it names (<uplink dev='bond0'/>), none if it names none.
+
+    Raises HookError if an element is wrong, or if a name cannot be an interface's.
+    """
+    found: list[str] = []
+    for uplink in _elements(metadata):
+        if uplink.localName == UPLINK:
+            name = checked_interface(_check(uplink, UPLINK, "<portgroups>", "dev").get("dev", ""), "<uplink dev=…/>")
+            if name in found:
+                raise HookError(f"<uplink dev='{name}'/> is there twice: remove one")
+            found.append(name)
     return found
 
 
@@ -56,6 +71,20 @@ def vlans_in(portgroup: Element) -> Vlans:
         raise HookError(f"<vlan trunk='no'> in {place} has several tags or a nativeMode: write trunk='yes'")
     is_access = len(vlans) == 1 and trunk != "yes" and not has_native
     return dict.fromkeys(vlans, ACCESS) if is_access else vlans
+
+
+def _elements(metadata: Element | None) -> list[Element]:
+    """Given a network's <metadata>, return what our elements there have in them.
+
+    Raises HookError if another element there is of our namespace.
+    """
+    ours = [node for node in children(metadata) if node.namespaceURI == NAMESPACE] if metadata else []
+    for block in ours:
+        _check(block, "portgroups", "<metadata>")
+    elements = [element for block in ours for element in children(block)]
+    for element in elements:
+        _check_name(element, ("portgroup", UPLINK), "<portgroups>")
+    return elements
 
 
 def _tagged(tags: list[Element], place: str) -> Vlans:
@@ -98,14 +127,20 @@ def _vids(text: str, place: str) -> range:
 
 def _check(element: Element, name: str, place: str, *attributes: str) -> dict[str, str]:
     """Given an element, the name it must have, where it stands and its possible attributes, return its attributes."""
-    if element.namespaceURI not in (None, NAMESPACE) or element.localName != name:
-        raise HookError(f"<{element.tagName}> in {place} is unknown: only <{name}> can be there")
+    _check_name(element, (name,), place)
     found = {a.name: a.value for a in element.attributes.values() if a.namespaceURI != XMLNS}
     unknown = [attribute for attribute in found if attribute not in attributes]
     if unknown:
         known = " and ".join(attributes) or "none"
         raise HookError(f"<{element.tagName} {unknown[0]}='…'> in {place}: possible attributes are {known}")
     return found
+
+
+def _check_name(element: Element, names: tuple[str, ...], place: str) -> None:
+    """Given an element, the names that it can have and where it stands, raise HookError if it has another."""
+    if element.namespaceURI not in (None, NAMESPACE) or element.localName not in names:
+        known = " and ".join(f"<{name}>" for name in names)
+        raise HookError(f"<{element.tagName}> in {place} is unknown: only {known} can be there")
 
 
 def _named(portgroup: str) -> str:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from . import HookError, bridge, locks, retries, settings, sysfs, tickets
+from . import HookError, bridge, locks, log, retries, settings, sysfs, tickets, uplinks
 from .tickets import Ticket
 from .vlans import Vlans, changes, from_bridge, instead
 
@@ -37,8 +37,9 @@ def when_unlocked(ticket: Ticket, attempt: Callable[[], None]) -> None:
 
 def set_vlans(
     ticket: Ticket, name: str, current: Vlans | None, type_commands: TypeCommands = bridge.type_commands
-) -> None:
-    """Type the commands that lead from an interface's current VLANs to the ticket's, read back, and note that.
+) -> str:
+    """Type the commands that lead from an interface's current VLANs to the ticket's, read back, and note that; return
+    why an uplink cannot get these VLANs, "" if each has them.
 
     The current VLANs are read first if they are None. Raises HookError if the interface is not on its bridge, or has
     other VLANs in the end.
@@ -58,13 +59,39 @@ def set_vlans(
     is_new = current is not None  # then it has the VLANs that the kernel gives to each new bridge port
     if current is None:
         current = type_and_read([])
-    commands = changes(name, current, ticket.vlans)
+    commands, fault = changes(name, current, ticket.vlans), ""
+    if ticket.uplinks:
+        # out of its wrong VLANs first, into its own last: what the guest sends then is to leave this host
+        deletes = [command for command in commands if "del" in command]
+        commands = commands[len(deletes) :]
+        if deletes:
+            _check_same(ticket, name, inode)
+            current = type_and_read(deletes)
+        fault = _add_to_uplinks(ticket, subject, type_commands)
     if commands or is_new:
         _check_same(ticket, name, inode)
         current = type_and_read(commands)
     if current != ticket.vlans:
         raise HookError(f"has {instead(current, ticket.vlans)}: find out what else sets the VLANs of {name}")
-    tickets.mark_right(ticket, name, index)
+    if not fault:
+        tickets.mark_right(ticket, name, index)
+    return fault
+
+
+def _add_to_uplinks(ticket: Ticket, subject: str, type_commands: TypeCommands) -> str:
+    """Add a ticket's VLANs to its uplinks that lack them; return why that fails, "" if it does not.
+
+    An uplink that is not on the bridge is a warning: the guest runs already, because its start would be refused.
+    """
+    for fault in uplinks.faults(ticket):
+        log.warning_once(f"{subject}: {fault}")
+    try:
+        added = uplinks.commands(ticket)
+        if added:
+            type_commands(added, subject)
+    except HookError as error:
+        return str(error)
+    return ""
 
 
 def add_entries(ticket: Ticket, name: str) -> str:

@@ -26,6 +26,16 @@ class Bridge(SimpleNamespace):
     default_pvid: int  # the VID that the bridge gives to each new bridge port, 0 for none
 
 
+class Uplink(SimpleNamespace):
+    """An interface that a network names as its uplink."""
+
+    name: str
+    exists: bool
+    master: str  # the bridge that it is on, "" for none
+    is_tap: bool
+    is_lower: bool  # its master is no bridge, but a bond, for example
+
+
 def bridge(name: str) -> Bridge:
     """Given an interface's name, return what is known of it as a bridge."""
     return Bridge(
@@ -34,6 +44,13 @@ def bridge(name: str) -> Bridge:
         vlan_filtering=_read(f"{name}/bridge/vlan_filtering") == "1",
         default_pvid=default_pvid(name),
     )
+
+
+def uplink(name: str) -> Uplink:
+    """Given an interface's name, return what is known of it as an uplink. Source: Linux, drivers/net/tun.c."""
+    is_tap, above = os.path.exists(f"{NET}/{name}/tun_flags"), master(name)
+    is_lower = bool(above) and not os.path.isdir(f"{NET}/{above}/bridge")
+    return Uplink(name=name, exists=bool(ifindex(name)), master=above, is_tap=is_tap, is_lower=is_lower)
 
 
 def default_pvid(bridge: str) -> int:
@@ -77,6 +94,17 @@ def taps_with(mac: str, bridge: str) -> dict[str, int]:
         if _addresses[name, inode] == mac:
             found[name] = inode
     return found
+
+
+def learn_addresses(bridge: str, at_most: int) -> bool:
+    """Given a bridge, read at most so many addresses of its ports for taps_with(); return whether all have been read.
+
+    Whoever waits for a tap does so beforehand: a thousand addresses take longer than all that is left to do then.
+    """
+    unknown = [(name, inode) for name, inode in bridge_ports(bridge).items() if (name, inode) not in _addresses]
+    for name, inode in unknown[:at_most]:
+        _addresses[name, inode] = address(name)
+    return len(unknown) <= at_most
 
 
 def tap_with(mac: str, bridge: str) -> str:

@@ -32,6 +32,7 @@ DEFAULT_MARK = "(default)"  # behind a portgroup that the NIC does not name
 # the lines of a ticket, each a name and a value; after END only what was seen since
 TEXTS = ("uuid", "vm", "vm_uuid", "mac", "bridge", "network", "group")
 DECISION = ("vlans", "live", "created")
+APPLIED_OVER, UPLINKS = "applied_over", "uplinks"
 END = "end"
 TICK_NS = 10**8  # the kernel's clock for files has ticks of 10 ms at most (CONFIG_HZ)
 
@@ -48,13 +49,17 @@ class Ticket(SimpleNamespace):
     network: str
     group: str  # the portgroup, "" for none
     is_default: bool  # that is the network's default one: the NIC names none
+    applied_over: (
+        str | None
+    )  # the portgroup that libvirt announces, which apply has replaced by `group`; None: it has not
     isolated: bool | None  # as libvirt has set it at the bridge port; None: a release wrote this that did not note it
     fdb_managed: bool  # libvirt adds the guest's address to the bridge's forwarding database
     vlans: Vlans | None  # the wanted VLANs; None: the port is left alone
+    uplinks: list[str]  # that are to carry the wanted VLANs, because the network names them
     live: bool  # the interface was there before the ticket
     created: float  # seconds, time.monotonic()
     released: bool  # libvirt has taken the port back
-    right: tuple[str, int] | None  # name and index of the interface that was last seen with the wanted VLANs
+    right: tuple[str, int] | None  # name and index of the interface that was last seen with the VLANs that were wanted
     interface: tuple[str, int] | None  # name and index of the interface that is surely this NIC's; at first `right`
     bridge_index: int  # of the ticket's bridge when mark_bridge() noted that, 0: not noted yet
     link_down: bool  # sync or watch is putting the tap back on its bridge, and has set its link down for that
@@ -109,10 +114,14 @@ def write(ticket: Ticket) -> None:
     values[TEXTS.index("group")] = shown_group(ticket.group, ticket.is_default)
     lines = [f"{name} {_escaped(value)}" for name, value in zip((*TEXTS, *DECISION), values)]
     lines += ticket.kind.TICKET_LINES
+    if ticket.applied_over is not None:
+        lines.append(f"{APPLIED_OVER} {_escaped(ticket.applied_over)}")
+    if ticket.uplinks:
+        lines.append(f"{UPLINKS} {' '.join(ticket.uplinks)}")
     if ticket.isolated is not None:
         manager = "libvirt" if ticket.fdb_managed else "kernel"
         lines += [f"isolated {'yes' if ticket.isolated else 'no'}", f"macTableManager {manager}"]
-    file_name = path(ticket)
+    file_name = _file(ticket)
     seen = [f"right {ticket.right[0]} {ticket.right[1]}"] if ticket.right else []
     seen += [f"bridge {ticket.bridge_index}"] if ticket.bridge_index else []
     seen += ["link down"] if ticket.link_down else []
@@ -157,9 +166,11 @@ def read(file_name: str) -> Ticket:
         return Ticket(
             **{**texts, "group": texts["group"].removesuffix(DEFAULT_MARK)},
             is_default=is_default,
+            applied_over=_unescaped(found[APPLIED_OVER]) if APPLIED_OVER in found else None,
             kind=interfaces.of_key(os.path.basename(file_name)),
             isolated=found["isolated"] == "yes" if "isolated" in found else None,
             fdb_managed=found.get("macTableManager") == "libvirt",
+            uplinks=found.get(UPLINKS, "").split(),
             vlans=None if found["vlans"] == LEFT_ALONE else from_text(found["vlans"]),
             live=found["live"] == "1",
             created=float(found["created"]),

@@ -23,6 +23,7 @@ WAIT_SECONDS = lifecycle.START_SECONDS
 WATCH_SECONDS = 10  # libvirt 9 takes a tap off the bridge and puts it back within a second of a live change
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.25, 5.0  # between two attempts for one NIC
 LOOK_SECONDS = 0.02  # between two looks for an interface that is yet to come
+ADDRESSES_AT_ONCE = 50  # read between two looks: some milliseconds
 LOOKS = 60  # the longer the whole wait has lasted, the rarer are the looks: a hundred such processes can wait at once
 
 
@@ -34,6 +35,7 @@ class Wait(SimpleNamespace):
     due: float  # when to try again, whatever happens
     watch_until: float  # 0: the interface is new, and nobody else changes it
     is_new: bool  # the interface, if it is there, has just come
+    learned: bool  # the addresses of the bridge's other ports have been read
     seen: dict[str, int]  # the interfaces that were there at the last attempt
     said: set[str]
 
@@ -177,8 +179,7 @@ def _set_vlans_as(kind: Kind, ticket: Ticket) -> str:
         f"{tickets.subject(ticket, name)}: the {kind.HOOK} hook was not called, so the {kind.GUEST} has started in the "
         f"default VLAN: install the {kind.HOOK} hook, and systemctl restart {kind.daemon()}"
     )
-    setter.set_vlans(ticket, name, None)
-    return ""
+    return setter.set_vlans(ticket, name, None)
 
 
 def _set_vlans(ticket: Ticket, name: str, is_new: bool) -> None:
@@ -190,7 +191,9 @@ def _set_vlans(ticket: Ticket, name: str, is_new: bool) -> None:
     must_read = not is_new or ticket.right
     current = None if must_read else of_new_bridge_port(sysfs.default_pvid(ticket.bridge))
     try:
-        setter.set_vlans(ticket, name, current)
+        fault = setter.set_vlans(ticket, name, current)
+        if fault:
+            raise HookError(fault)
     except HookError as error:
         raise HookError(f"{tickets.subject(ticket, name)}: {error}") from error
 
@@ -208,7 +211,7 @@ def _add(waits: dict[tuple[str, str], Wait], files: Files) -> None:
         is_new = not ticket.live and ticket.created >= files.began
         waits[ticket.bridge, tickets.key(ticket)] = Wait(
             ticket=ticket, began=now, due=now, watch_until=0.0 if is_new else now + WATCH_SECONDS, is_new=is_new,
-            seen={}, said=set(),
+            learned=False, seen={}, said=set(),
         )  # fmt: skip
     files.since_ns = 0  # from now on each other ticket is a new one, whatever becomes of the clock
 
@@ -224,6 +227,7 @@ def _sleep(waits: dict[tuple[str, str], Wait], files: Files, seconds: float) -> 
     youngest = max(wait.began for wait in waits.values())
     while (now := time.monotonic()) < end:
         for wait in waits.values():
+            wait.learned = wait.learned or sysfs.learn_addresses(wait.ticket.bridge, ADDRESSES_AT_ONCE)
             there = wait.ticket.kind.seen(wait.ticket)
             if there and there != wait.seen:
                 wait.due = now

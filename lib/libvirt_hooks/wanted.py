@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from . import HookError
-from .metadata import vlan_lists, vlans_in
+from .metadata import uplinks, vlan_lists, vlans_in
 from .vlans import Vlans, access, checked_vid, every
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from xml.dom.minidom import Element
 
     from .hookdata import Network, Port
-    from .sysfs import Bridge
+    from .sysfs import Bridge, Uplink
 
 EVERY_VID = ("all", "trunk")  # portgroups that need no definition
 BRIDGE_PLUGS = ("bridge", "network")  # source: libvirt, src/conf/virnetworkportdef.c, virNetworkPortPlugType
@@ -39,6 +39,30 @@ def bridge_fault(bridge: Bridge) -> str:
             f"ip link set dev {bridge.name} type bridge vlan_filtering 1"
         )
     return ""
+
+
+def uplink_fault(uplink: Uplink, bridge_name: str) -> str:
+    """Given an uplink that a network names and the network's bridge, return why it can carry nothing, "" if it can."""
+    named = f"<uplink dev='{uplink.name}'/> in the network's <metadata> names"
+    correct = "correct that with virsh net-edit"
+    above = uplink.master
+    faults = (
+        (not uplink.exists, f"no interface of this host: {correct}, or create {uplink.name}"),
+        (uplink.name == bridge_name, f"the bridge itself, not an interface that leads off this host: {correct}"),
+        (uplink.is_tap, f"a tap, which leads to a guest: {correct}"),
+        (uplink.is_lower, f"a part of {above}: name {above} there instead, with virsh net-edit"),
+        (above and above != bridge_name, f"an interface that is on {above} instead of {bridge_name}: {correct}"),
+        (not above, f"an interface that is not on {bridge_name}: put it there in the host's network configuration"),
+    )
+    return next((f"{named} {fault}" for is_so, fault in faults if is_so), "")
+
+
+def uplinks_of(network: Network) -> list[str]:
+    """Given a network, return the uplinks that its <metadata> names; raise HookError if that is wrong."""
+    try:
+        return uplinks(network.metadata)
+    except HookError as error:
+        raise HookError(f"network {network.name}: {error} (virsh net-edit {network.name})") from error
 
 
 def resolve(group: str, network: Network, default_pvid: int) -> Vlans | None:

@@ -239,16 +239,9 @@ def trunk() -> Figures:
             subprocess.run(["/usr/sbin/bridge", "-batch", "-"], input=lines.encode(), check=True)
         by_batch.append(times[-1] - begin)
         remove(1)
-    rows = [
-        row(
-            "trunk of 200 scattered VIDs",
-            statistics.median(ours),
-            "one `bridge -batch`",
-            statistics.median(by_batch),
-            "≤ 3",
-        )
-    ]
-    return rows, []
+    batch = statistics.median(by_batch)
+    against_batch = row("trunk of 200 scattered VIDs", statistics.median(ours), "one `bridge -batch`", batch, "≤ 3")
+    return [explained(against_batch, "after 3 s a look for the tap comes each 50 ms, and 200 commands are logged")], []
 
 
 # What waiting costs

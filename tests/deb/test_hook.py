@@ -31,15 +31,15 @@ def host(tmp_path):
     return tmp_path
 
 
-def call(host, hook, operation, xml):
-    """Return the exit status of the hook and what it has said on stdout and stderr."""
+def call(host, hook, operation, xml, name="50-libvirt-hooks"):
+    """Return the exit status of the hook, called by this name, and what it has said on stdout and stderr."""
     places = {"/usr/share/libvirt-hooks": "code", "/run/libvirt-hooks": "run", "/usr/bin/python3": "python3"}
     places["/etc/libvirt"] = "etc"
     script = (REPOSITORY / "debian/hook").read_text().replace("@HOOK@", hook)
     for place, here in places.items():
         script = script.replace(place, str(host / here))
     done = subprocess.run(
-        ["sh", "-c", script, "50-libvirt-hooks", "web", operation, "begin", "-"],
+        ["sh", "-c", script, f"/etc/libvirt/hooks/{hook}.d/{name}", "web", operation, "begin", "-"],
         input=xml, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
@@ -117,3 +117,11 @@ def test_where_python_works_the_hook_itself_has_the_last_word(host, hook, operat
     assert (status, out) == (1, "")
     assert error.endswith("is missing or not complete: install the hooks again\n")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("end", [".dpkg-new", ".dpkg-old", ".rpmnew", ".rpmsave", ".rpmorig", ";6920fb3a"])
+def test_another_version_that_dpkg_or_rpm_puts_beside_the_hook_does_nothing(host, end):
+    hook, operation, xml = STOPPED[0]
+    break_python(host, "absent")
+
+    assert call(host, hook, operation, xml, f"50-libvirt-hooks{end}") == (0, "", "")

@@ -85,9 +85,10 @@ def nic(bridge, ready):
     """Give nic(number=0, group="zerotier"): a NIC of a running VM that the hooks have made right; its tap."""
     uuids = []
 
-    def make(number=0, group="zerotier", tap=True, isolated=False):
+    def make(number=0, group="zerotier", tap=True, isolated=False, uplink=""):
         mac, uuid = f"{MAC[:-2]}{number + 1:02x}", f"{UUID[:-2]}{number + 1:02}"
         xml = networkport(uuid, group, mac=mac)
+        xml = xml.replace("<portgroup name='lab'", f"<uplink dev='{uplink}'/><portgroup name='lab'") if uplink else xml
         xml = xml.replace("<plug ", "<port isolated='yes'/>\n    <plug ") if isolated else xml
         assert ready.network("port-created", xml).returncode == 0
         add = bridge.add_tap if tap else bridge.add_guest
@@ -172,6 +173,24 @@ def test_what_somebody_does_to_vlans_is_undone_while_the_guest_sends(bridge, nic
     assert running.lines()[:2] == [reasons[0], "bridge vlan add dev vnet0 vid 46 pvid untagged master"]
     assert f"web {MAC} vnet0 zerotier: + bridge vlan add dev vnet0 vid 46 pvid untagged master" in logged()
     assert reasons[0] in logged()
+
+
+def test_an_uplink_that_a_network_names_gets_its_vlans_back(bridge, nic, watch):
+    ip("link", "add", "trunk0", "up", "master", bridge.name, "type", "dummy")
+    nic(uplink="trunk0")
+    assert vlans("trunk0") == {**DEFAULT, 46: ()}
+    running = watch()
+
+    bridge_command("vlan", "del", "dev", "trunk0", "vid", "46")
+
+    right("trunk0", {**DEFAULT, 46: ()})
+    assert running.lines() == [
+        f"web {MAC} vnet0 zerotier: uplink trunk0 lacks VLAN 46",
+        "bridge vlan add dev trunk0 vid 46 master",
+    ]
+    ip("link", "set", "trunk0", "nomaster")
+    ip("link", "set", "trunk0", "master", bridge.name)
+    right("trunk0", {**DEFAULT, 46: ()})
 
 
 def test_a_bridge_made_anew_gets_its_taps_back_and_no_frame_gets_astray(bridge, nic, watch):

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import LOG, MAC, PID_FILE, REPOSITORY, nic, start_libvirtd, tap_of, virsh
 from iproute import ACCESS, eventually, vlans
+from releases import LOADING, MIXTURES, mark
 from test_apparmor import PORT, UUID, confine, confinement, denials, set_free
 
 DIRECTORY = Path(os.environ["LAB_DEB"])
@@ -23,26 +24,10 @@ CONFFILES = [HOOKS / f"{hook.name}.d/50-libvirt-hooks" for hook in sorted((REPOS
 TOOL = "/usr/sbin/libvirt-vlan"
 BACKUPS = Path("/var/backups/libvirt")
 METRICS = Path("/var/lib/prometheus/node-exporter/libvirt-vlan.prom")
-CALLS, MIXTURES = Path("/run/other-calls"), Path("/run/mixtures")
-# A hook that finds this file removes the file first. Then the hook takes eight seconds to load its modules.
-LOADING = Path("/run/loading")
+CALLS = Path("/run/other-calls")
 OTHERS = f'#!/bin/sh\necho "${{0##*/}} $2" >>{CALLS}\n'
 LEFT_ALONE = (REPOSITORY / "tests/data/network-port-created-no-portgroup.xml").read_bytes()
 LEFT_ALONE = LEFT_ALONE.replace(b"00:01'", b"00:99'")  # no VM here has such a NIC
-# Every process of a hook ends with os._exit(): there it looks at what it has imported.
-WATCH = f"""
-import os, sys, time
-if os.path.exists("{LOADING}"):
-    os.unlink("{LOADING}")
-    time.sleep(8)
-def _watch(status, end=os._exit):
-    found = {{sys.modules[name].RELEASE for name in list(sys.modules) if name.partition(".")[0] == "libvirt_hooks"}}
-    if len(found) != 1:
-        with open("{MIXTURES}", "a") as file:
-            file.write(f"{{found}}\\n")
-    end(status)
-os._exit = _watch
-"""
 
 
 def dpkg(*words):
@@ -64,10 +49,7 @@ def release(number, directory):
     """Return a package whose modules all say that they are of this release."""
     tree = directory / str(number)
     subprocess.run(["dpkg-deb", "-R", package(), tree], check=True)
-    for module in tree.glob("usr/share/libvirt-hooks/lib/**/*.py"):
-        module.write_text(f"{module.read_text()}\nRELEASE = {number}\n")
-    init = tree / "usr/share/libvirt-hooks/lib/libvirt_hooks/__init__.py"
-    init.write_text(f"{init.read_text()}\nVERSION = '1.0.{number}'\n{WATCH}")
+    mark(tree / "usr/share/libvirt-hooks/lib/libvirt_hooks", f"1.0.{number}")
     control = tree / "DEBIAN/control"
     control.write_text(re.sub(r"(?m)^Version: .*", f"Version: 1.0.{number}", control.read_text()))
     subprocess.run(["dpkg-deb", "-Znone", "-b", tree, tree.with_suffix(".deb")], check=True, stdout=subprocess.DEVNULL)
@@ -83,6 +65,15 @@ def runs(operation):
     """Return the versions of the hooks that libvirt's calls for this operation have run, as the log says them."""
     lines = LOG.read_text().splitlines() if LOG.exists() else []
     return [line.rpartition(" ")[2] for line in lines if f"]: {operation}: libvirt-hooks " in line]
+
+
+def call():
+    """Call the network hook of a package as libvirt does, for a NIC that the hook leaves alone."""
+    done = subprocess.run(
+        [HOOKS / "network.d/50-libvirt-hooks", "br0", "port-created", "begin", "-"],
+        input=LEFT_ALONE, env={}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def start(vm):
@@ -135,16 +126,6 @@ def test_a_vm_is_in_its_vlan_beside_another_tools_hooks(vm):
 def test_in_an_upgrade_each_call_runs_one_release(vm, tmp_path):
     dpkg("-i", release(1, tmp_path))
     newer = release(2, tmp_path)
-
-    def call():
-        done = subprocess.run(
-            [HOOKS / "network.d/50-libvirt-hooks", "br0", "port-created", "begin", "-"],
-            input=LEFT_ALONE,
-            env={},
-            capture_output=True,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, b"")
 
     LOG.unlink(missing_ok=True)
     with ThreadPoolExecutor(2) as threads:

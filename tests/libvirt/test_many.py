@@ -58,7 +58,7 @@ def test_many_vms_are_as_few_processes_as_one_and_one_that_goes_away_costs_nothi
     eventually_settled()
     for ticket in TICKETS.glob("f?:*"):
         ticket.unlink()  # so that the network is asked for, too
-    assert tool("check", env=counting)[0] == 0
+    assert tool("show", env=counting)[0] == 0
     one = (tmp_path / "count").read_text()
     vm("db", nic(MAC2, "server"))
     virsh("desc", "db", "--new-desc", HOSTILE, "--live", "--config")

@@ -42,8 +42,8 @@ def ticket(number=1, **changes):
     """Return a ticket of web in VLAN 46, with changes."""
     fields = {
         "uuid": uuid(number), "vm": "web", "vm_uuid": WEB, "kind": taps, "mac": MAC, "bridge": "br0", "network": "lan",
-        "group": "zerotier", "is_default": False, "isolated": False, "fdb_managed": False,
-        "vlans": access(46), "live": False, "created": NOW - 100 + number,
+        "group": "zerotier", "is_default": False, "applied_over": None, "isolated": False, "fdb_managed": False,
+        "vlans": access(46), "uplinks": [], "live": False, "created": NOW - 100 + number,
         "released": False, "right": None, "interface": None, "bridge_index": 0, "link_down": False,
     }  # fmt: skip
     return Ticket(**{**fields, **changes})
@@ -57,7 +57,14 @@ def known(number=1, noted=True, lives=False, used=False, **changes):
 def decided(of=None, net=None, **facts):
     """Given a port, its network and what is known beside the usual, return the decision."""
     usual = {
-        "now": NOW, "bridge": bridge(), "interface": "", "strangers": [], "known": [], "again": False, "used": False,
+        "now": NOW,
+        "bridge": bridge(),
+        "uplinks": [],
+        "interface": "",
+        "strangers": [],
+        "known": [],
+        "again": False,
+        "used": False,
         "uncalled": "",
-    }  # fmt: skip
+    }
     return decide(of or port(), net or network(), Facts(**{**usual, **facts}))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What NICs and bridges look like to the tool, for tests."""
 
+from libvirt_hooks import taps
 from libvirt_hooks.hookdata import Port
 from libvirt_hooks.tool.model import BridgeState, NicState
 from libvirt_hooks.vlans import access
@@ -9,7 +10,10 @@ MAC, UUID = "52:54:00:00:00:01", "7b8f064f-bc9d-4d00-8cd2-51f033dd32d5"
 
 
 def nic(wanted=access(46), current=access(46), **changes):  # noqa: B008 # never changed
-    port = {"vm": "web", "vm_uuid": UUID, "mac": MAC, "group": "zerotier", "bridge": "br0", "plug": "bridge"}
+    port = {
+        "uuid": "u", "vm": "web", "vm_uuid": UUID, "kind": taps, "mac": MAC, "group": "zerotier", "plug": "bridge",
+        "bridge": "br0", "has_vlan": False, "has_virtualport": False, "isolated": False, "fdb_managed": False,
+    }  # fmt: skip
     port.update({name: changes.pop(name) for name in list(changes) if name in port})
     fields = {"network": "lan", "tap": "vnet0", "reason": "", "refused": False, "made_plain": False, "ticket": None}
     return NicState(port=Port(**port), wanted=wanted, current=current, **{**fields, **changes})

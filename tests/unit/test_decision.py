@@ -6,8 +6,10 @@ from decisions import DB, MAC, NOW, WEB, bridge, decided, known, network, port, 
 
 from libvirt_hooks import taps, veths
 from libvirt_hooks.decision import why_not_beside, why_not_both
+from libvirt_hooks.elements import parse
 from libvirt_hooks.hookdata import Domain, Nic
 from libvirt_hooks.lifecycle import START_SECONDS
+from libvirt_hooks.sysfs import Uplink
 from libvirt_hooks.vlans import access
 
 OTHER_ADDRESS = "give one of the two another MAC address"
@@ -120,6 +122,65 @@ def test_a_port_that_is_announced_again_gets_the_vlans_of_now():
     before = known(1, lives=True, vlans=access(3), **RIGHT)
 
     assert decided(known=[before], interface="vnet0").ticket.vlans == access(46)
+
+
+@pytest.mark.parametrize(
+    ("announced", "number", "facts", "vlans", "over"),
+    [
+        ("zerotier", 1, {}, access(3), "zerotier"),  # a daemon that was restarted announces the old portgroup
+        ("zerotier", 2, {}, access(3), "zerotier"),  # so does a live change of something else
+        ("zerotier", 1, {"interface": ""}, access(46), None),  # the VM starts anew
+        ("zerotier", 1, {"lives": False}, access(46), None),  # that was another tap
+        ("dmz", 1, {}, access(47), None),  # a live change to another portgroup
+        ("", 1, {}, None, None),  # the same to none
+    ],
+)
+def test_what_was_applied_decides_as_long_as_libvirt_announces_what_was_there_before(
+    announced, number, facts, vlans, over
+):
+    facts = {"interface": "vnet0", "lives": True, **facts}
+    applied = known(vlans=access(3), group="server", applied_over="zerotier", right=("vnet0", 7), lives=facts["lives"])
+    net = network(["server-3", "zerotier-46", "dmz-47"])
+
+    decision = decided(port(announced, uuid=uuid(number)), net, interface=facts["interface"], known=[applied])
+
+    assert (decision.vlans, decision.applied_over) == (vlans, over)
+    assert (decision.ticket.vlans, decision.ticket.applied_over) == (vlans, over)
+
+
+def test_a_nic_that_apply_has_put_back_into_the_default_vlan_stays_there():
+    applied = known(vlans=access(1), group="", applied_over="zerotier", right=("vnet0", 7), lives=True)
+
+    decision = decided(port(), interface="vnet0", known=[applied])
+
+    assert (decision.vlans, decision.left_alone, decision.group) == (access(1), "", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, ""),
+        ({"exists": False, "master": ""}, "names no interface of this host"),
+        ({"master": ""}, "names an interface that is not on br0: put it there in the host's network configuration"),
+        ({"master": "bond1", "is_lower": True}, "names a part of bond1: name bond1 there instead"),
+        ({"name": "br0", "master": ""}, "names the bridge itself"),
+        ({"master": "br1"}, "names an interface that is on br1 instead of br0"),
+        ({"is_tap": True}, "names a tap, which leads to a guest"),
+    ],
+)
+def test_an_uplink_that_can_carry_nothing_refuses_a_start_and_no_running_vm(changes, says):
+    net, name = network(), changes.get("name", "bond0")
+    net.metadata = parse(
+        f"<m><p:portgroups xmlns:p='urn:libvirt-hooks:portgroups:1'><uplink dev='{name}'/></p:portgroups></m>".encode(),
+        "it",
+    )
+    one = Uplink(**{"name": name, "exists": True, "master": "br0", "is_tap": False, "is_lower": False, **changes})
+
+    assert says in decided(net=net, uplinks=[one]).refused
+    assert bool(says) == bool(decided(net=net, uplinks=[one]).refused)
+    assert decided(net=net, uplinks=[one], interface="vnet0").ticket.uplinks == [name]
+    every_vid = decided(port("all"), net, uplinks=[one])
+    assert (every_vid.refused, every_vid.ticket.uplinks) == ("", [])
 
 
 def test_a_port_that_libvirt_has_kept_of_a_vm_that_has_ended_is_left_alone():

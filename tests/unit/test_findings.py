@@ -16,6 +16,9 @@ def state(fault="", **more):
     return BridgeState("br0", fault, 1, uplinks, **more)
 
 
+HOOKS_CAN = " (the hooks can do that: docs/uplinks.md)"
+
+
 @pytest.mark.parametrize(
     ("given", "word", "says"),
     [
@@ -48,21 +51,22 @@ TRUNK = {10: "pvid untagged", 20: "", 30: "", 31: ""}
         ([nic()], br0(eth0={1: "", 46: ""}, eth1={}), []),  # one uplink of two is enough
         ([nic()], br0(), []),  # a bridge within this host
         ([nic()], br0(eth0=access(1)), ["br0: no uplink (eth0) carries VLAN 46 of web: "
-         "if it is to leave this host by eth0, bridge vlan add dev eth0 vid 46 master"]),
+         "if it is to leave this host by eth0, bridge vlan add dev eth0 vid 46 master" + HOOKS_CAN]),
         ([nic(TRUNK, TRUNK, vm="db"), nic()], br0(eth0={20: ""}, eth1={}), ["br0: no uplink (eth0, eth1) carries VLAN "
          "10, 30-31, 46 of db, web: if it is to leave this host by eth0, bridge vlan add dev eth0 vid 10 master; "
-         "bridge vlan add dev eth0 vid 30-31 master; bridge vlan add dev eth0 vid 46 master"]),
+         "bridge vlan add dev eth0 vid 30-31 master; bridge vlan add dev eth0 vid 46 master" + HOOKS_CAN]),
         ([nic(every(1), every(1), group="all")], br0(eth0=access(1)), []),  # in every VLAN: in none in particular
         ([nic(every(1), every(1))], br0(eth0=access(1)), []),  # by a list of its own
         ([nic(bridge="br1")], br0(eth0=access(1)), []),  # another bridge's
         # what it is to have counts: sync will give it that
         ([nic(current=access(1))], br0(eth0=access(1)), [f"web {MAC} vnet0 zerotier: has 1 pvid untagged instead of "
          "46 pvid untagged on br0: libvirt-vlan sync web", "br0: no uplink (eth0) carries VLAN 46 of web: "
-         "if it is to leave this host by eth0, bridge vlan add dev eth0 vid 46 master"]),
+         "if it is to leave this host by eth0, bridge vlan add dev eth0 vid 46 master" + HOOKS_CAN]),
         # a VM that libvirt has not yet given a tap
         ([nic(**REFUSED, tap="", group="")], br0(), [f"web {MAC} - -: network lan defines no portgroup 'x'"]),
+        # set by libvirt itself, say
         ([nic(**LEFT_ALONE, current=access(5))], br0(eth0=access(1)), ["br0: no uplink (eth0) carries VLAN 5 of web: "
-         "if it is to leave this host by eth0, bridge vlan add dev eth0 vid 5 master"]),  # set by libvirt itself, say
+         "if it is to leave this host by eth0, bridge vlan add dev eth0 vid 5 master" + HOOKS_CAN]),
         ([nic()], br0(DOES_NOT_FILTER), [DOES_NOT_FILTER]),
         # a NIC without a ticket is refused for the same reason: once is enough
         ([nic(wanted=None, refused=True, is_bridges=True, reason="no bridge br0"), nic()], br0("no bridge br0"),
@@ -87,7 +91,7 @@ def test_check_finds_what_the_hooks_cannot_see(nics, bridge, says):
         ([nic()], br0(DOES_NOT_FILTER), "bridge-does-not-filter", "ip link set dev br0 type bridge vlan_filtering 1"),
         ([nic()], br0(eth0={}), "uplink-lacks-vlan", "bridge vlan add dev eth0 vid 46 master"),
         ([nic(**LEFT_ALONE, waits=True)],
-         br0(eth0=access(46)), "waits-for-restart", ""),
+         br0(eth0=access(46)), "waits-for-restart", "libvirt-vlan apply web"),
         ([nic(), nic(**LEFT_ALONE, current=access(1), vm="a")], br0(eth0=every(1)), "in-default-vlan",
          "ip link set dev br0 type bridge vlan_default_pvid 0"),
         ([nic()], br0(), "no-uplink", ""),
@@ -98,6 +102,11 @@ def test_check_finds_what_the_hooks_cannot_see(nics, bridge, says):
         ([nic()], state(eth0=access(46), down=("eth0",)), "uplink-down", "ip link set dev eth0 up"),
         ([nic()], state(eth0=access(46), without_carrier=("eth0",)), "uplink-down", ""),
         ([nic()], state(lost=("eth0",)), "uplink-lost", "ip link set dev eth0 master br0"),
+        # an uplink that the network names: it is sync that adds the VLAN, whatever other uplinks carry
+        ([nic(not_carried="uplink eth0 lacks VLAN 46")], br0(eth0={}), "uplink-lacks-vlan", "libvirt-vlan sync web"),
+        ([nic()], state(eth0=access(46), uplink_faults=("bond0 is away",)), "uplink-not-on-bridge", ""),
+        ([nic()], state(eth0=access(46), unused={"eth0": {7: "", 9: ""}}), "uplink-carries-unused",
+         "bridge vlan del dev eth0 vid 7 master; bridge vlan del dev eth0 vid 9 master"),
     ],
 )  # fmt: skip
 def test_each_finding_has_its_code_and_the_command_to_type(nics, bridge, code, command):
@@ -135,7 +144,7 @@ def test_one_uplink_of_two_that_is_up_is_enough():
 def test_advice_that_a_reload_undoes_says_so():
     undone = "systemd-networkd undoes that when it reloads: write it into /etc/x, too"
     (lacks,) = problems([nic()], [state(eth0={}, uplinks_lasting=undone)])
-    assert lacks.line.endswith(f"bridge vlan add dev eth0 vid 46 master; {undone}")
+    assert lacks.line.endswith(f"bridge vlan add dev eth0 vid 46 master; {undone}{HOOKS_CAN}")
     (does_not_filter,) = problems([nic()], [state(fault=DOES_NOT_FILTER, lasting=undone)])
     assert does_not_filter.line == f"{DOES_NOT_FILTER}; {undone}"
 

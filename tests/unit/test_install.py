@@ -180,4 +180,4 @@ def test_that_the_package_is_there_too_is_said(tmp_path, hooks):
     (tmp_path / "usr/share/libvirt-hooks").mkdir(parents=True)
     (tmp_path / "usr/share/libvirt-hooks/network").touch()
 
-    assert "To remove the package: apt purge libvirt-hooks\n" in make("install", tmp_path)
+    assert "To remove it: apt purge libvirt-hooks, or dnf remove libvirt-hooks\n" in make("install", tmp_path)

@@ -23,6 +23,7 @@ def hooks(tmp_path, monkeypatch):
     monkeypatch.setattr(installation, "PROC", tmp_path / "no-proc")
     monkeypatch.setattr(installation, "OFF", str(tmp_path / "off"))
     monkeypatch.setattr(installation, "SYSTEMD", tmp_path / "no-systemd")
+    monkeypatch.setattr(installation, "OF_DPKG", tmp_path / "libvirt-hooks.list")
     (tmp_path / "lib").mkdir()
     for hook in ("network", "qemu", "lxc"):
         (tmp_path / hook).write_text(f"from libvirt_hooks.{hook} import main\n")
@@ -55,10 +56,14 @@ def test_the_debian_packages_hook_beside_anothers_is_right(hooks):
     [
         ("/usr/share/libvirt-hooks/lib/libvirt_hooks/tool", "qemu.d/50-libvirt-hooks",
          f"dpkg -i --force-confmiss libvirt-hooks_{VERSION}_all.deb"),
+        ("/usr/share/libvirt-hooks/lib/libvirt_hooks/tool", "qemu.d/50-libvirt-hooks",
+         f"rpm -U --replacepkgs libvirt-hooks-{VERSION}-1.noarch.rpm"),
         ("/usr/local/sbin/libvirt-vlan/libvirt_hooks/tool", "qemu", "install -m 755 dist/qemu {hooks}/"),  # one file
     ],
 )  # fmt: skip
 def test_a_missing_hook_is_installed_as_the_tool_was(hooks, monkeypatch, tool, file, command):
+    if command.startswith("dpkg"):
+        installation.OF_DPKG.touch()
     monkeypatch.setattr(installation, "TOOL", hooks / "package" if "share" in tool else Path(tool))
     if "share" in tool:
         (hooks / "package").mkdir()
@@ -70,6 +75,15 @@ def test_a_missing_hook_is_installed_as_the_tool_was(hooks, monkeypatch, tool, f
     assert found.line.startswith(f"{hooks / file} does not exist, or belongs to another tool: ")
 
 
+@pytest.mark.parametrize("end", [".dpkg-new", ".dpkg-dist", ".rpmnew", ".rpmsave", ".rpmorig", ";6920fb3a"])
+def test_another_version_of_the_packages_hook_is_none(hooks, end):
+    (hooks / "qemu").unlink()
+    packaged(hooks, "qemu")
+    shutil.copy2(hooks / "qemu.d/50-libvirt-hooks", hooks / f"qemu.d/50-libvirt-hooks{end}")
+
+    assert installation.problems() == []
+
+
 def packaged(hooks, hook):
     """Have the package's file of a hook there, too."""
     file = hooks / f"{hook}.d/50-libvirt-hooks"
@@ -78,14 +92,17 @@ def packaged(hooks, hook):
     file.chmod(0o755)
 
 
-def test_hooks_by_make_install_and_by_the_package_are_found(hooks):
+@pytest.mark.parametrize(("of_dpkg", "remove"), [(True, "apt purge"), (False, "dnf remove")])
+def test_hooks_by_make_install_and_by_the_package_are_found(hooks, of_dpkg, remove):
     packaged(hooks, "network")
+    if of_dpkg:
+        installation.OF_DPKG.touch()
     (found,) = installation.problems()
 
     assert (found.code, found.command) == ("installed-twice", "make uninstall")
     assert found.line == (
         f"{hooks}/network is used instead of {hooks}/network.d/50-libvirt-hooks, so an upgrade of the package "
-        "libvirt-hooks changes nothing: remove one of the two with make uninstall or with apt purge libvirt-hooks"
+        f"libvirt-hooks changes nothing: remove one of the two with make uninstall or with {remove} libvirt-hooks"
     )
 
 

@@ -6,6 +6,7 @@ from decisions import decided
 
 from libvirt_hooks import HookError, taps
 from libvirt_hooks.hookdata import parse_network
+from libvirt_hooks.metadata import uplinks
 
 NAMESPACE = "urn:libvirt-hooks:portgroups:1"
 ACCESS = "pvid untagged"
@@ -196,7 +197,7 @@ def test_a_vlan_list_that_is_not_clear_is_refused_naming_the_element(vlan, says)
         (lab("<vlan/>") + lab("<vlan/>"), "<portgroup name='lab'> .* is defined twice"),  # in a block each
         (block("<portgroup name='lab' default='yes'/>"), "<portgroup default='…'> .* possible attributes are name"),
         (block("", " version='1'"), "<hooks:portgroups version='…'> in <metadata>: possible attributes are none"),
-        (block("<vlan/>"), "<vlan> in <portgroups> is unknown: only <portgroup> can be there"),
+        (block("<vlan/>"), "<vlan> in <portgroups> is unknown: only <portgroup> and <uplink> can be there"),
         (f"<portgroup xmlns='{NAMESPACE}' name='lab'/>", "<portgroup> in <metadata> is unknown: only <portgroups> can"),
     ],
 )
@@ -207,3 +208,31 @@ def test_a_block_that_is_not_clear_is_refused(metadata, says):
 
 def test_a_nic_without_a_portgroup_is_left_alone_whatever_the_metadata_is():
     assert resolved(block("<nonsense/>"), group="") == "it has no portgroup"
+
+
+def test_uplinks_stand_beside_the_lists():
+    inside = f"<uplink dev='bond0'/><portgroup name='lab'><vlan>{TAG}</vlan></portgroup><hooks:uplink dev='eno1'/>"
+    network = parse_network(f"<h><network><metadata>{block(inside)}</metadata></network></h>".encode())
+
+    assert uplinks(network.metadata) == ["bond0", "eno1"]
+    assert resolved(block(inside)) == {10: ACCESS}
+    assert uplinks(None) == []
+
+
+@pytest.mark.parametrize(
+    ("inside", "says"),
+    [
+        ("<uplink/>", "'' cannot be the name of an interface: correct <uplink dev=…/>"),
+        ("<uplink dev='a b'/>", "'a b' cannot be the name of an interface"),
+        ("<uplink dev='../x'/>", "'../x' cannot be the name of an interface"),
+        ("<uplink name='bond0'/>", "<uplink name='…'> in <portgroups>: possible attributes are dev"),
+        ("<uplink dev='bond0'/><uplink dev='bond0'/>", "<uplink dev='bond0'/> is there twice: remove one"),
+        ("<trunk dev='bond0'/>", "<trunk> in <portgroups> is unknown: only <portgroup> and <uplink> can be there"),
+    ],
+)
+def test_an_uplink_that_is_not_clear_is_refused_by_its_element(inside, says):
+    lists = f"<portgroup name='lab'><vlan>{TAG}</vlan></portgroup>"
+    with pytest.raises(HookError, match="network lan: ") as caught:
+        resolved(block(inside + lists))
+
+    assert says in str(caught.value)

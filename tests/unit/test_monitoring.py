@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,14 @@ HOSTILE = 'a"} 1\nlibvirt_vlan_nics{x="\\'
 ALL_WRONG = [
     nic(current={}, vm=HOSTILE), nic(current=None), nic(**REFUSED, current={}), nic(made_plain=True),
     nic(**LEFT_ALONE, current=access(1)), nic(**LEFT_ALONE, waits=True), nic(**{**LEFT_ALONE, "group": "vlan100"}),
+    nic(planned=nic(access(47))),
 ]  # fmt: skip
 
 
-ALL_BRIDGES = [br0(DOES_NOT_FILTER), br0("no bridge"), br0(eth0={}), br0()]
+ALL_BRIDGES = [
+    br0(DOES_NOT_FILTER), br0("no bridge"), br0(eth0={}), br0(),
+    replace(br0(eth0=access(46)), unused={"eth0": {7: ""}}),
+]  # fmt: skip
 
 
 def found(nics=ALL_WRONG, bridges=ALL_BRIDGES):

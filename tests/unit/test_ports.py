@@ -62,8 +62,9 @@ def earlier_port(**changes):
     """Write and return the ticket of another port of the same NIC."""
     ticket = Ticket(
         uuid="00000000-0000-0000-0000-0000000000aa", vm=PORT.vm, vm_uuid=PORT.vm_uuid, kind=taps, mac=PORT.mac,
-        bridge="br0", network="br0", group="server", is_default=False, isolated=False, fdb_managed=False,
-        vlans=access(3), live=False, created=time.monotonic() - 100, released=False, right=None,
+        bridge="br0", network="br0", group="server", is_default=False, applied_over=None, isolated=False,
+        fdb_managed=False, vlans=access(3), uplinks=[], live=False,
+        created=time.monotonic() - 100, released=False, right=None,
         interface=None, bridge_index=0, link_down=False,
     )  # fmt: skip
     ticket.__dict__.update(changes)

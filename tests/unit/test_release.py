@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""One version: what lib says is what CHANGELOG.md, debian/changelog and the Ansible collection say."""
+"""One version: what lib says is what CHANGELOG.md, the packages and the Ansible collection say."""
 
 import datetime
 import re
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,18 @@ def test_the_debian_package_is_of_this_version():
     first, *_ = (REPOSITORY / "debian/changelog").read_text().splitlines()
 
     assert first.startswith(f"libvirt-hooks ({VERSION}) ")
+
+
+def test_the_rpm_is_of_this_version_and_of_the_debian_packages_date():
+    """make rpm takes the date of all files from there."""
+    spec = (REPOSITORY / "rpm/libvirt-hooks.spec").read_text()
+    date, version = re.findall(r"(?m)^[*] (\w+ \w+ \d+ \d+) .* - (\S+)$", spec)[0]
+    debian = re.findall(r"(?m)^ -- .*  (.*)$", (REPOSITORY / "debian/changelog").read_text())[0]
+
+    assert re.findall(r"(?m)^Version: +(\S+)$", spec) == [VERSION]
+    assert version == f"{VERSION}-1"
+    day = parsedate_to_datetime(debian)
+    assert datetime.datetime.strptime(date, "%a %b %d %Y").date() == day.date()
 
 
 def test_the_ansible_collection_has_this_version():

@@ -13,6 +13,7 @@ from libvirt_hooks.vlans import access, every
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((REPOSITORY / "docs/libvirt-vlan.schema.json").read_text())
+VLAN_46 = [{"vlan": 46, "flags": ["PVID", "Egress Untagged"]}]
 TRUNK = {10: "pvid untagged", 20: "", 30: "", 31: ""}
 
 
@@ -62,6 +63,9 @@ def test_json_is_as_the_schema_says(given):
     ("given", "differs"),
     [
         (nic(), {}),
+        (nic(planned=nic()), {"next_start": "same", "next_start_wanted": VLAN_46}),
+        (nic(planned=nic(**REFUSED)), {"next_start": "refused", "next_start_reason": REFUSED["reason"]}),
+        (nic(unplanned="two NICs"), {"next_start_reason": "two NICs"}),
         (nic(**REFUSED), {"wanted": None, "verdict": "refused", "reason": "network lan defines no portgroup 'x'"}),
         (
             nic(None, None, network="", bridge="", tap="", group=""),
@@ -71,11 +75,11 @@ def test_json_is_as_the_schema_says(given):
     ],
 )
 def test_json_has_what_the_table_has_and_null_for_what_there_is_not(given, differs):
-    vlans = [{"vlan": 46, "flags": ["PVID", "Egress Untagged"]}]
     plain = {
         "vm": "web", "vm_uuid": UUID, "mac": MAC, "tap": "vnet0", "bridge": "br0", "network": "lan",
-        "portgroup": "zerotier", "portgroup_is_default": False, "wanted": vlans, "current": vlans,
+        "portgroup": "zerotier", "portgroup_is_default": False, "wanted": VLAN_46, "current": VLAN_46,
         "verdict": "right", "reason": None,
+        "next_start": "unknown", "next_start_wanted": None, "next_start_reason": None,
     }  # fmt: skip
 
     assert json.loads(to_json([given]))["nics"] == [plain | differs]

@@ -260,6 +260,7 @@ def test_json_says_what_the_table_says():
             },
         ],
         "in_every_vlan": [{**named, "vm": "fw", "bridge": "br0", "verdict": "right"}],
+        "unused_on_uplinks": [],
         "bridges_without_filtering": ["br1"],
     }  # fmt: skip
 
@@ -268,3 +269,12 @@ def test_json_has_a_range_as_bridge_has_it():
     (shown,) = json.loads(to_json([nic("router", "lab", {30: "", 31: ""})], [bridge(eth0={})], []))["vlans"]
 
     assert (shown["vlan"], shown["vlanEnd"], shown["uplinks"], shown["lacks_uplink"]) == (30, 31, [], True)
+
+
+def test_what_only_a_named_uplink_carries_is_said_below_the_table():
+    of = BridgeState("br0", "", 1, {"eth0": {46: "", 7: ""}}, unused={"eth0": {7: ""}, "eth1": {}})
+
+    assert to_table([web()], [of], [], False).splitlines()[-1] == ("br0: no VM uses VLAN 7, which uplink eth0 carries")
+    shown = json.loads(to_json([web()], [of], []))
+    validate(shown, SCHEMA)
+    assert shown["unused_on_uplinks"] == [{"bridge": "br0", "uplink": "eth0", "vlans": [{"vlan": 7, "flags": []}]}]

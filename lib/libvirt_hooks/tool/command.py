@@ -9,11 +9,13 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 
-from .. import OFF, VERSION, HookError, hook, log, setter, tickets
+from .. import OFF, VERSION, HookError, hook, log, setter, sysfs, tickets, uplinks
+from ..tickets import Ticket
 from ..vlans import checked_vid, to_text
-from . import findings, graph, installation, monitoring, repair, textfile, vlan_table, watch
+from . import findings, graph, installation, monitoring, next_start, repair, textfile, vlan_table, watch
 from .inventory import (
     bridges,
     note_uplinks,
@@ -49,6 +51,11 @@ def parser() -> argparse.ArgumentParser:
     sync = verbs.add_parser("sync", help="set the wanted VLANs of running VMs, and print the commands that it runs")
     sync.add_argument("--dry-run", action="store_true", help="print the commands without running them")
     sync.add_argument("vm", nargs="*", metavar="VM", help="name or uuid of a running VM (default: all)")
+    apply = verbs.add_parser(
+        "apply", help="give running VMs now what their next start would give, and print the commands that it runs"
+    )
+    apply.add_argument("--dry-run", action="store_true", help="print the commands without running them")
+    apply.add_argument("vm", nargs="*", metavar="VM", help="name or uuid of a running VM (default: all that differ)")
     plan = verbs.add_parser(
         "plan", help="print what each NIC of a VM would get at its next start, or why it would be refused"
     )
@@ -146,6 +153,15 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _sync(options: argparse.Namespace) -> int:
+    return _for_each(options, lambda nic: _set_vlans(nic, options.dry_run))
+
+
+def _apply(options: argparse.Namespace) -> int:
+    return _for_each(options, lambda nic: _move(nic, bool(options.vm), options.dry_run))
+
+
+def _for_each(options: argparse.Namespace, act: Callable[[NicState], None]) -> int:
+    """Call act() for each NIC of the running VMs that the command line names, by default of all; say what fails."""
     nics = _running()
     unknown = [vm for vm in options.vm if not any(vm in _names(nic) for nic in nics)]
     if unknown:
@@ -155,29 +171,60 @@ def _sync(options: argparse.Namespace) -> int:
         if options.vm and not _names(nic).intersection(options.vm):
             continue
         try:
-            _set_vlans(nic, options.dry_run)
+            act(nic)
         except HookError as error:
             _complain(f"{subject(nic)}: {error}")
             status = PROBLEM
     return status
 
 
+def _move(nic: NicState, is_named: bool, dry_run: bool) -> None:
+    """Give a NIC now what its next start would give, print what is typed for that, or print it only.
+
+    Raises HookError if that fails.
+    """
+    why_not = next_start.why_not_applied(nic, is_named)
+    if why_not and why_not.is_problem:
+        raise HookError(why_not.sentence)
+    if why_not:
+        _complain(f"{subject(nic)}: {why_not.sentence}")
+    elif next_start.verdict(nic) == next_start.DIFFERS:
+        interface = (nic.tap, sysfs.ifindex(nic.tap))
+        if not interface[1]:
+            raise HookError(f"{nic.tap} is gone: try again if the VM still runs")
+        _make_right(nic, next_start.ticket(nic, sysfs.default_pvid(nic.port.bridge), interface), dry_run)
+    elif not nic.refused:  # an apply that was killed has left the rest to do
+        _set_vlans(nic, dry_run)
+
+
 def _set_vlans(nic: NicState, dry_run: bool) -> None:
     """Type what leads to the NIC's wanted VLANs and print that, or print it only. Raises HookError if that fails."""
     if nic.refused:
         raise HookError(nic.reason)
-    if nic.wanted is None or (nic.current == nic.wanted and not nic.not_whole):
+    is_right = nic.current == nic.wanted and not nic.not_whole and not nic.not_carried
+    if nic.wanted is None or (is_right and not nic.has_new_uplinks):
         return
     ticket = nic.ticket or nic.decided
     assert ticket is not None
+    _make_right(nic, ticket, dry_run)
+
+
+def _make_right(nic: NicState, ticket: Ticket, dry_run: bool) -> None:
+    """Give a NIC this ticket, type what the ticket says, and print that, or print it only."""
     planned = repair.planned(ticket, nic.tap, nic.current)
     if dry_run:
         for command in planned:
             print(shlex.join(command))
         return
+
+    def attempt() -> None:
+        if ticket is not nic.ticket or nic.has_new_uplinks:
+            tickets.write(ticket)
+        repair.make_right(ticket, nic.tap, repair.print_and_type)
+
     if nic.ticket is None:  # the VM started before the hooks were installed: from now on it is like any other
         tickets.write(ticket)
-    setter.when_unlocked(ticket, lambda: repair.make_right(ticket, nic.tap, repair.print_and_type))
+    setter.when_unlocked(ticket, attempt)
 
 
 def _watch(options: argparse.Namespace) -> int:
@@ -187,13 +234,27 @@ def _watch(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     nics = planned_nics(options.vm)
+    now = {nic.port.mac: nic for nic in _running() if options.vm in _names(nic) and not nic.is_doubled}
     for nic in nics:
         if nic.wanted is not None:
             says = f"wanted on {nic.port.bridge}: {to_text(nic.wanted)}"
+            says += f" ({added})" if (added := uplinks.shown(nic.decided) if nic.decided else "") else ""
         else:
             says = f"{'refused' if nic.refused else 'left alone'}: {nic.reason}"
-        print(log.one_line(f"{subject(nic)}: {says}"))
+        print(log.one_line(f"{subject(nic)}: {says}{_now(now.get(nic.port.mac))}"))
     return PROBLEM if any(nic.refused for nic in nics) else NO_PROBLEM
+
+
+def _now(nic: NicState | None) -> str:
+    """Given a NIC as it runs, None if it does not, return what it has until its next start, if that differs."""
+    if nic is None:
+        return ""
+    has_granted = nic.wanted is None or nic.wanted == nic.current
+    if has_granted and next_start.verdict(nic) not in (next_start.DIFFERS, next_start.REFUSED):
+        return ""
+    granted = "left alone" if nic.wanted is None else to_text(nic.wanted)
+    has = "is not on its bridge" if nic.current is None else f"has {to_text(nic.current)}"
+    return f" (until then {granted}{'' if has_granted else f', but {nic.tap} {has}'})"
 
 
 def _vlans(options: argparse.Namespace) -> int:
@@ -213,7 +274,8 @@ def _map(_: argparse.Namespace) -> int:
 
 
 _VERBS = {
-    "show": _show, "check": _check, "sync": _sync, "plan": _plan, "vlans": _vlans, "map": _map, "watch": _watch,
+    "show": _show, "check": _check, "sync": _sync, "apply": _apply,
+    "plan": _plan, "vlans": _vlans, "map": _map, "watch": _watch,
     "off": _off, "on": _on,
 }  # fmt: skip
 

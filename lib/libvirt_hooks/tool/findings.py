@@ -11,6 +11,7 @@ from dataclasses import replace
 from ..refusals import Refusal
 from ..vlans import Vlans, changes, instead, ranges, to_text
 from ..wanted import EVERY_VID
+from . import next_start
 from .model import (
     LEFT_ALONE,
     MADE_PLAIN,
@@ -39,6 +40,7 @@ def problems(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
     found += [_blocked(nic) for nic in nics if nic.blocked]
     found += [_fault(bridge) for bridge in bridges if bridge.fault]
     for bridge in bridges:
+        found += [_of_bridge(bridge, "uplink-not-on-bridge", fault) for fault in bridge.uplink_faults]
         found += [*_cut_off(bridge), *_not_carried(bridge, nics)]
     return found
 
@@ -63,19 +65,22 @@ def problem(nic: NicState) -> Finding | None:
         return _of_nic(nic, "not-on-bridge", f"{nic.tap} is not on {nic.port.bridge}", sync, f"{sync} puts it back")
     if nic.not_whole:
         return _of_nic(nic, "wrong-port-settings", nic.not_whole, sync)
+    if nic.not_carried:
+        return _of_nic(nic, "uplink-lacks-vlan", nic.not_carried, sync)
     return _of_nic(nic, "refused", nic.reason) if word == REFUSED else None
 
 
 def notes(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
     """Given the NICs of all running VMs and their bridges, return notes: what is possibly intentional."""
-    found = [_of_nic(nic, "waits-for-restart", nic.reason) for nic in nics if nic.waits]
+    found = [_waits(nic) for nic in nics if nic.waits]
+    found += [_next_start(nic) for nic in nics if not nic.waits and _differs(nic)]
     for bridge in bridges:
         here = [nic for nic in nics if nic.port.bridge == bridge.name]
         found += [_names_no_vid(nic) for nic in here if _looks_like_a_vlan(nic)]
         if not any(nic.wanted is not None for nic in here):
             continue
         default = {bridge.default_pvid: "pvid untagged"}
-        let_in = sorted({_in_default(nic) for nic in here if verdict(nic) == LEFT_ALONE and nic.current == default})
+        let_in = sorted({_in_default(nic) for nic in here if _names_no_vlan(nic) and nic.current == default})
         if bridge.default_pvid and let_in:
             command = f"ip link set dev {bridge.name} type bridge vlan_default_pvid 0"
             found.append(
@@ -88,6 +93,7 @@ def notes(nics: list[NicState], bridges: list[BridgeState]) -> list[Finding]:
                     f"out of VLAN {bridge.default_pvid}, too: see the strict setting in docs/install.md",
                 )
             )
+        found += [_unused(bridge, uplink, vlans) for uplink, vlans in bridge.unused.items() if vlans]
         if not bridge.uplinks and not bridge.lost and not bridge.fault:
             found.append(_of_bridge(bridge, "no-uplink", "has no uplink: its VLANs stay on this host"))
     return found
@@ -107,8 +113,16 @@ def _not_carried(bridge: BridgeState, nics: list[NicState]) -> list[Finding]:
     lacks = f"no uplink ({uplinks}) carries VLAN {to_text(missing)} of {vms}"
     first = next(iter(bridge.uplinks))
     command = "; ".join(shlex.join(line) for line in changes(first, {}, missing))
-    advice = f"if it is to leave this host by {first}, {command}{_lasting(bridge.uplinks_lasting)}"
+    lasting = _lasting(bridge.uplinks_lasting)
+    advice = f"if it is to leave this host by {first}, {command}{lasting} (the hooks can do that: docs/uplinks.md)"
     return [replace(_of_bridge(bridge, "uplink-lacks-vlan", lacks, command, advice), wanted=missing)]
+
+
+def _unused(bridge: BridgeState, uplink: str, vlans: Vlans) -> Finding:
+    """Given a bridge, an uplink that a network names and VLANs that nobody uses there, return that finding."""
+    sentence = f"no VM on {bridge.name} uses VLAN {to_text(vlans)}, which uplink {uplink} carries"
+    command = "; ".join(shlex.join(line) for line in changes(uplink, vlans, {}))
+    return _of_bridge(bridge, "uplink-carries-unused", sentence, command, f"if nobody needs that, {command}")
 
 
 def _cut_off(bridge: BridgeState) -> list[Finding]:
@@ -150,6 +164,31 @@ def _names_no_vid(nic: NicState) -> Finding:
     return _of_nic(
         nic, "portgroup-names-no-vid", f"portgroup {group} names no VID, so the hooks leave it alone", "", advice
     )
+
+
+def _differs(nic: NicState) -> bool:
+    """Given a NIC, return whether its next start would differ, but for what is wrong with its whole bridge."""
+    if nic.planned is None or nic.planned.is_bridges:
+        return False
+    return next_start.verdict(nic) in (next_start.DIFFERS, next_start.REFUSED)
+
+
+def _waits(nic: NicState) -> Finding:
+    """Given a NIC that waits for its guest's next start, return that finding."""
+    command = f"libvirt-vlan apply {shlex.quote(nic.port.vm)}"
+    return _of_nic(nic, "waits-for-restart", nic.reason, command, f"{command} applies it now")
+
+
+def _next_start(nic: NicState) -> Finding:
+    """Given a NIC whose next start would differ, return that finding."""
+    sentence, why_not = next_start.sentence(nic), next_start.why_not_applied(nic, is_named=True)
+    if why_not is None:
+        return _of_nic(nic, "next-start-differs", sentence, f"libvirt-vlan apply {shlex.quote(nic.port.vm)}")
+    return _of_nic(nic, "next-start-differs", sentence, advice=why_not.advice)
+
+
+def _names_no_vlan(nic: NicState) -> bool:
+    return verdict(nic) == LEFT_ALONE or next_start.has_gone_back(nic)
 
 
 def _in_default(nic: NicState) -> str:

@@ -15,10 +15,13 @@ from .model import Finding
 from .virsh import has_lxc_driver
 
 HOOKS = Path("/etc/libvirt/hooks")
-PACKAGE = Path("/usr/share/libvirt-hooks")  # where the Debian package has the hooks and their lib
+PACKAGE = Path("/usr/share/libvirt-hooks")  # where the packages have the hooks and their lib
+OF_DPKG = Path("/var/lib/dpkg/info/libvirt-hooks.list")  # is there if the package is Debian's; otherwise it is the RPM
 TOOL = Path(__file__).resolve().parent  # says how this tool was installed; in a one-file build it is no directory
 PROC = Path("/proc")
 PACKAGED = "50-libvirt-hooks"  # the package's file in NAME.d
+# what dpkg and rpm call other versions of that file; those do nothing
+OTHER_VERSIONS = (".dpkg-", ".rpmnew", ".rpmorig", ".rpmsave", ";")
 # which daemon runs which hook
 DAEMONS = {
     "network": ("virtnetworkd", "libvirtd"),
@@ -100,8 +103,10 @@ def _missing(hook: str) -> Finding:
         advice = f"make dist builds it: {command}"
     elif PACKAGE in TOOL.parents:
         file = HOOKS / f"{hook}.d" / PACKAGED
-        # without this option, dpkg takes it for the operator's wish that a file in /etc is gone
-        command = f"dpkg -i --force-confmiss libvirt-hooks_{VERSION}_all.deb"
+        # without these options, dpkg takes it for the operator's wish that a file in /etc is gone, and rpm does nothing
+        command = f"rpm -U --replacepkgs libvirt-hooks-{VERSION}-1.noarch.rpm"
+        if OF_DPKG.exists():
+            command = f"dpkg -i --force-confmiss libvirt-hooks_{VERSION}_all.deb"
         advice = f"install the package again: {command}"
     return Finding("hook-missing", f"{file} does not exist, or belongs to another tool", command, advice)
 
@@ -112,7 +117,8 @@ def _twice(files: list[Path]) -> Finding:
     if first.name != PACKAGED and others[-1].name == PACKAGED:
         used = f"{first} is used instead of {others[-1]}, so an upgrade of the package libvirt-hooks changes nothing"
         uninstall = "make uninstall"
-        keep = f"remove one of the two with {uninstall} or with apt purge libvirt-hooks"
+        remove = f"{'apt purge' if OF_DPKG.exists() else 'dnf remove'} libvirt-hooks"
+        keep = f"remove one of the two with {uninstall} or with {remove}"
         return Finding("installed-twice", used, uninstall, keep)
     both = f"{' and '.join(map(str, files))} are the same hook, and libvirt runs each of them"
     return Finding("installed-twice", both, shlex.join(["rm", *map(str, others)]))
@@ -176,8 +182,7 @@ def _ours(hook: str) -> list[Path]:
     """Given a hook's name, return our files that libvirt would call for it."""
     marks = (f"from libvirt_hooks.{hook} import main".encode(), bytes(PACKAGE))
     files = [HOOKS / hook, *sorted((HOOKS / f"{hook}.d").glob("*"))]
-    # dpkg leaves other versions of a hook as NAME.dpkg-…, and those do nothing
-    files = [file for file in files if file.is_file() and ".dpkg-" not in file.name]
+    files = [file for file in files if file.is_file() and not any(mark in file.name for mark in OTHER_VERSIONS)]
     return [file for file in files if any(mark in file.read_bytes() for mark in marks)]
 
 

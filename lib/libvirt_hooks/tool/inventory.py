@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from .. import HookError, bridge, facts, lifecycle, refusals, sysfs, tickets
-from ..decision import decide
+from .. import HookError, bridge, facts, lifecycle, refusals, sysfs, tickets, uplinks
+from ..decision import OTHER_NIC, decide
 from ..hookdata import Domain, Nic, parse_domain, parse_identity, port_of
 from ..refusals import Refusal
 from ..tickets import Ticket
-from ..vlans import Vlans
-from ..wanted import bridge_fault
+from ..vlans import Vlans, is_every
+from ..wanted import bridge_fault, uplink_fault
 from . import links, owners, repair, virsh
 from .links import Link
 from .model import MADE_PLAIN, BridgeState, NicState
@@ -35,25 +35,24 @@ class Seen:
 
     vlans: dict[str, Vlans]  # by tap
     tickets: dict[tuple[str, str], list[Ticket]]  # by bridge and the NIC's key
-    defined: dict[str, list[Nic]]  # the NICs that VMs with a plain bridge NIC are defined with, by the VM's uuid
+    defined: dict[str, Domain]  # the running guests as they are defined, by uuid
 
 
 def running_nics() -> tuple[list[NicState], list[str]]:
     """Return the NICs of all running VMs and containers, and a sentence for each that has stopped in the meantime."""
     running = {uri: virsh.running(uri) for uri in virsh.drivers()}
-    domains = [
-        domain for uri, uuids in running.items() for domain in _parsed(virsh.domains(uuids, uri=uri)) if domain.runs
-    ]
+    domains: list[Domain] = []
+    defined: dict[str, Domain] = {}
+    for uri, uuids in running.items():
+        as_they_run, as_defined = virsh.both_domains(uuids, uri)
+        domains += [domain for domain in _parsed(as_they_run) if domain.runs]
+        defined.update(_that_can_be_read(as_defined))
     gone = sorted({uuid for uuids in running.values() for uuid in uuids}.difference(domain.uuid for domain in domains))
     lost = {domain.uuid for domain in domains for nic in domain.nics if nic.tap and not sysfs.ifindex(nic.tap)}
     if lost:
         still_there = [uuid for uri in running for uuid in virsh.running(uri)]
         gone += sorted(lost.difference(still_there))
-    changed = [domain for domain in domains if facts.kind_of_domain(domain).CHANGES_LIVE]  # as only libvirt itself can
-    plain = [domain.uuid for domain in changed if any(map(_is_plain, domain.nics))]
-    defined = _parsed(virsh.domains(plain, "--inactive"))
-    defined_nics = {domain.uuid: domain.nics for domain in defined}
-    seen = Seen(bridge.vlans_of_all(), tickets.by_nic(), defined_nics)
+    seen = Seen(bridge.vlans_of_all(), tickets.by_nic(), defined)
     nics = [_running(domain, nic, seen) for domain in domains if domain.uuid not in gone for nic in domain.nics]
     containers = running.get(virsh.LXC, [])
     return nics, [f"{'container' if uuid in containers else 'VM'} {uuid} has stopped in the meantime" for uuid in gone]
@@ -61,7 +60,9 @@ def running_nics() -> tuple[list[NicState], list[str]]:
 
 def planned_nics_of_all() -> list[NicState]:
     """Return the NICs of all defined VMs as they would be at their next start."""
-    return [_planned(domain, nic) for uri in virsh.drivers() for domain in _all_defined(uri) for nic in domain.nics]
+    defined = [domain for uri in virsh.drivers() for domain in _all_defined(uri)]
+    known = tickets.by_nic()
+    return [_planned(domain, nic, known) for domain in defined for nic in domain.nics]
 
 
 def planned_nics(vm: str) -> list[NicState]:
@@ -70,7 +71,8 @@ def planned_nics(vm: str) -> list[NicState]:
     Raises HookError if there is no such VM.
     """
     domain = _defined(vm)
-    return [_planned(domain, nic) for nic in domain.nics]
+    known = tickets.by_nic()
+    return [_planned(domain, nic, known) for nic in domain.nics]
 
 
 def bridges(nics: list[NicState]) -> list[BridgeState]:
@@ -81,7 +83,9 @@ def bridges(nics: list[NicState]) -> list[BridgeState]:
     states = map(sysfs.bridge, sorted({nic.port.bridge for nic in nics if nic.port.bridge}))
     used = []
     for state in states:
-        uplinks = {name: found[name] for name in links.uplinks(state.name, found, taps)}
+        named = {name for nic in nics if nic.port.bridge == state.name for name in _named(nic)}
+        here = [name for name in sorted(named) if name in found and found[name].master == state.name]
+        uplinks = {name: found[name] for name in dict.fromkeys([*links.uplinks(state.name, found, taps), *here])}
         one = BridgeState(
             name=state.name,
             fault="",
@@ -90,8 +94,42 @@ def bridges(nics: list[NicState]) -> list[BridgeState]:
             exists=state.exists,
             filters_vlans=state.vlan_filtering,
         )
-        used.append(_judged(one, bridge_fault(state), uplinks) if state.name in ours else one)
+        if state.name in ours:
+            one = _judged(one, bridge_fault(state), uplinks)
+            others = [name for name, link in found.items() if link.master == state.name and name not in named]
+            one = _with_named(one, named, _in_use([*others, state.name], nics, current))
+        used.append(one)
     return used
+
+
+def _with_named(one: BridgeState, named: set[str], in_use: set[int]) -> BridgeState:
+    """Given a bridge, the uplinks that networks name there, and the VIDs that are in use on it, return the bridge with
+    what may be wrong with these uplinks, and what they carry for nobody.
+    """
+    faults = [uplink_fault(sysfs.uplink(name), one.name) for name in sorted(named)]
+    unused = {
+        name: {vid: "" for vid, flags in one.uplinks[name].items() if vid not in in_use and not flags}
+        for name in sorted(named & one.uplinks.keys())
+    }
+    return replace(one, uplink_faults=tuple(filter(None, faults)), unused=unused)
+
+
+def _in_use(ports: list[str], nics: list[NicState], current: dict[str, Vlans]) -> set[int]:
+    """Given bridge ports, the NICs of all running VMs and all current VLANs, return the VIDs that any of them is in,
+    wants or will want.
+    """
+    states = [state for nic in nics for state in (nic, nic.planned) if state]
+    return {
+        vid
+        for vlans in [*(current.get(name) for name in ports), *(state.wanted for state in states)]
+        for vid in vlans or ()
+    }
+
+
+def _named(nic: NicState) -> list[str]:
+    """Given a NIC, return the uplinks that its network names for it, now or at its next start."""
+    now = nic.ticket.uplinks if nic.ticket else nic.uplinks
+    return [*now, *(nic.planned.uplinks if nic.planned else ())]
 
 
 def _judged(one: BridgeState, fault: str, uplinks: dict[str, Link]) -> BridgeState:
@@ -156,13 +194,45 @@ def refused_starts(nics: list[NicState]) -> list[Refusal]:
 
 def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
     """Given a running VM, one of its NICs and what has been read for all of them, return the NIC's state."""
+    state = _as_it_runs(domain, nic, seen)
+    definition = seen.defined.get(domain.uuid)
+    its_own = [one for one in definition.nics if one.mac == nic.mac] if definition else []
+    is_doubled = len(its_own) > 1 or sum(one.mac == nic.mac for one in domain.nics) > 1
+    if definition is None:
+        return replace(state, unplanned="its VM's definition cannot be read")
+    if is_doubled:
+        return replace(state, unplanned=f"two NICs of {domain.name} have its MAC address: {OTHER_NIC}", is_doubled=True)
+    if not its_own:
+        return replace(state, unplanned=f"the definition of {domain.name} has no NIC with its MAC address")
+    if state.made_plain and not its_own[0].network:  # a transient VM's definition is what runs
+        return replace(state, unplanned=f"the definition of {domain.name} has no network for it")
+    return _with_uplinks(replace(state, planned=_planned(definition, its_own[0], seen.tickets, nic.tap)), seen)
+
+
+def _with_uplinks(nic: NicState, seen: Seen) -> NicState:
+    """Given a running NIC and what has been read for all of them, return the NIC with the uplinks that its network
+    names by now, and what these lack.
+    """
+    ticket, planned = nic.ticket, nic.planned
+    if ticket is None or nic.wanted is None:
+        return nic
+    names_others = planned and planned.wanted is not None and list(planned.uplinks) != ticket.uplinks
+    if planned and names_others and planned.network == nic.network and not is_every(nic.wanted):
+        ticket = Ticket(**{**vars(ticket), "uplinks": list(planned.uplinks)})
+        nic = replace(nic, ticket=ticket, has_new_uplinks=True)
+    return replace(nic, not_carried=uplinks.lacking(ticket, seen.vlans))
+
+
+def _as_it_runs(domain: Domain, nic: Nic, seen: Seen) -> NicState:
+    """Given a running VM, one of its NICs and what has been read for all of them, return the NIC's state of now."""
     port, network = port_of(domain, nic), nic.network
     port.kind = facts.kind_of_domain(domain)
     known = seen.tickets.get((port.bridge, tickets.key(port)), [])
     ticket = lifecycle.applies([one for one in known if one.vm_uuid == domain.uuid], time.monotonic())
     if ticket and ticket.released and ticket.right != (nic.tap, sysfs.ifindex(nic.tap)):
         ticket = None  # an earlier tap's: libvirt calls no hook when a VM ends without a port
-    defined = seen.defined.get(domain.uuid, [])
+    definition = seen.defined.get(domain.uuid) if port.kind.CHANGES_LIVE else None  # as only libvirt itself can
+    defined = definition.nics if definition else []
     made_plain = _is_plain(nic) and bool(ticket or any(one.mac == nic.mac and one.network for one in defined))
     if made_plain and ticket:  # nothing else knows the network any more
         network = ticket.network
@@ -191,13 +261,15 @@ def _running(domain: Domain, nic: Nic, seen: Seen) -> NicState:
         return replace(state, not_whole=str(error))
 
 
-def _planned(domain: Domain, nic: Nic) -> NicState:
-    """Given a VM and one of its NICs, return the NIC's state as it would be at the VM's next start."""
+def _planned(domain: Domain, nic: Nic, known: dict[tuple[str, str], list[Ticket]], tap: str = "") -> NicState:
+    """Given a VM, one of its NICs, all tickets by bridge and key, and the NIC's tap if that is known, return the NIC's
+    state as it would be at the VM's next start.
+    """
     xml = _network(nic.network) if nic.network else b""
     port = planned_port(domain, nic, xml) if xml else port_of(domain, nic)
     port.kind = facts.kind_of_domain(domain)
-    state = NicState(port, nic.network, "", None, None, "", refused=False, made_plain=False, ticket=None)
-    others = tickets.of(port.bridge, tickets.key(port)) if port.bridge else []
+    state = NicState(port, nic.network, tap, None, None, "", refused=False, made_plain=False, ticket=None)
+    others = known.get((port.bridge, tickets.key(port)), [])
     return _decided(state, [one for one in others if one.vm_uuid != domain.uuid], "")
 
 
@@ -214,12 +286,12 @@ def _decided(nic: NicState, known: list[Ticket], interface: str) -> NicState:
         if not xml:
             raise HookError(f"there is no network {nic.network}: define it, or correct the VM with virsh edit")
         network = network_of(port, xml)
-        own, stranger = port.kind.announced(port) if port.bridge and not interface else (interface, "")
-        found = facts.of_port(port, interface, [stranger] if stranger else [], known)
+        own, stranger = port.kind.announced(port) if port.bridge and not nic.tap else (nic.tap, "")
+        found = facts.of_port(port, network, interface, [stranger] if stranger else [], known)
     except HookError as error:
         return replace(nic, reason=str(error), refused=True)
     decision = decide(port, network, found)
-    tap = nic.tap or own
+    nic, tap = replace(nic, uplinks=tuple(decision.uplinks)), nic.tap or own
     if nic.ticket:  # the ticket says so, whatever the network has become since
         return replace(nic, tap=tap, reason=decision.left_alone or "a live change has left it without wanted VLANs")
     if decision.vlans is None or decision.ticket is None:
@@ -248,6 +320,15 @@ def _defined(vm: str) -> Domain:
             if vm in (domain.name, domain.uuid):
                 return domain
     raise HookError(f"there is no VM or container {vm}: virsh list --all lists them")
+
+
+def _that_can_be_read(definitions: dict[str, bytes]) -> dict[str, Domain]:
+    """Given definitions by uuid, return those that can be read: a running guest does not depend on its own."""
+    found = {}
+    for uuid, xml in definitions.items():
+        with suppress(HookError):
+            found[uuid] = parse_domain(xml)
+    return found
 
 
 def _all_defined(uri: str) -> list[Domain]:

@@ -28,6 +28,7 @@ Problem = Literal[
     "uplink-lacks-vlan",
     "uplink-down",
     "uplink-lost",
+    "uplink-not-on-bridge",
     "switched-off",
     "hook-missing",
     "hook-not-executable",
@@ -38,8 +39,10 @@ Problem = Literal[
 ]
 Note = Literal[
     "waits-for-restart",
+    "next-start-differs",
     "in-default-vlan",
     "no-uplink",
+    "uplink-carries-unused",
     "portgroup-names-no-vid",
     "firewall-sees-frames",
     "watch-not-enabled",
@@ -66,7 +69,13 @@ class NicState:
     is_bridges: bool = False  # refused because of its bridge
     blocked: dict[int, str] = field(default_factory=dict)  # its VLANs that do not forward, with their states
     not_whole: str = ""  # what else than its VLANs is wrong with its bridge port
+    uplinks: tuple[str, ...] = ()  # that its network names; if a ticket applies, the ticket says it
+    has_new_uplinks: bool = False  # the network names other uplinks than the ticket in its file
+    not_carried: str = ""  # which uplinks that its network names lack its VLANs
     is_default: bool = False  # its portgroup is the network's default one: the NIC names none
+    planned: NicState | None = None  # a running NIC as it would be at its guest's next start; None: nobody knows
+    unplanned: str = ""  # why nobody knows
+    is_doubled: bool = False  # that is because its MAC address is there twice
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,8 @@ class BridgeState:
     lost: tuple[str, ...] = ()  # the uplinks that it has had since the host booted, if it has none now
     lasting: str = ""  # what makes a change to the bridge last, "" if nobody knows
     uplinks_lasting: str = ""  # the same of its first uplink
+    uplink_faults: tuple[str, ...] = ()  # why uplinks that networks name can carry nothing
+    unused: dict[str, Vlans] = field(default_factory=dict)  # what named uplinks carry, and nobody on this host uses
 
 
 @dataclass(frozen=True)
@@ -142,7 +153,7 @@ def users_of_missing_vlans(bridge: BridgeState, nics: list[NicState]) -> dict[in
     carried = {vid for vlans in bridge.uplinks.values() for vid in vlans}
     for nic in nics:
         used = nic.current if nic.wanted is None else nic.wanted
-        if nic.port.bridge == bridge.name and used and not is_every(used):
+        if nic.port.bridge == bridge.name and used and not is_every(used) and not nic.not_carried:
             for vid in used.keys() - carried:
                 found.setdefault(vid, []).append(nic.port.vm)
     return found

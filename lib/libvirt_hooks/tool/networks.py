@@ -7,6 +7,9 @@ a hook is given.
 
 from __future__ import annotations
 
+from functools import cache
+from xml.dom.minidom import Element
+
 from ..elements import attribute, child, children, parse
 from ..facts import kind_of_domain
 from ..hookdata import Domain, Network, Nic, Port, checked_interface, parse_network, port_of
@@ -20,7 +23,7 @@ def planned_port(domain: Domain, nic: Nic, network_xml: bytes) -> Port:
 
     Source: libvirt, src/network/bridge_driver.c, networkAllocatePort(): NIC, then portgroup, then network.
     """
-    root = parse(network_xml, f"the XML of network {nic.network}")
+    root = _root(network_xml, nic.network)
     bridge = attribute(root, "bridge", "name")
     mode = "none" if child(root, "forward") is None else attribute(root, "forward", "mode") or "nat"
     with_bridge = "network" if mode in OWN_BRIDGE else "bridge"
@@ -38,6 +41,14 @@ def planned_port(domain: Domain, nic: Nic, network_xml: bytes) -> Port:
 
 def network_of(port: Port, network_xml: bytes) -> Network:
     """Given a port and its network's XML, return the network as a hook would be given it."""
-    network = parse_network(b"<hookData>" + network_xml + b"</hookData>")
-    network.port = port
-    return network
+    return Network(**{**vars(_network(network_xml)), "port": port})
+
+
+@cache
+def _root(network_xml: bytes, name: str) -> Element:
+    return parse(network_xml, f"the XML of network {name}")
+
+
+@cache
+def _network(network_xml: bytes) -> Network:
+    return parse_network(b"<hookData>" + network_xml + b"</hookData>")

@@ -11,8 +11,10 @@ import time
 
 from .. import facts, lifecycle, sysfs, tickets
 from ..tickets import Ticket
+from ..vlans import Vlans
 
 SEARCH_SECONDS = 1  # between two searches for taps that are not there yet
+COMPARE_SECONDS = 1  # between two looks at uplinks: one that loses its carrier again and again has many events
 SETTLED_SECONDS = 1  # a directory that changes twice within so short a time can keep its time
 
 Nic = tuple[str, str]  # the bridge and the NIC's key, as in tickets.key(); without a key the bridge itself
@@ -24,8 +26,11 @@ class Places:
     def __init__(self) -> None:
         """Know none."""
         self.search_due = 0.0  # time.monotonic(), 0: there is nothing to search for
+        self.uplinks_due = 0.0  # the same, 0: no uplink has changed
+        self._compared = 0.0
         self._nics: dict[int, Nic] = {}
         self._indices: dict[Nic, int] = {}  # the same, the other way round
+        self._users: dict[str, dict[Nic, set[int]]] = {}  # what an uplink is to carry for which NIC, by its name
         self._strangers: set[int] = set()  # indices of interfaces that have no ticket
         self._bridges: dict[str, tuple[int, bool]] = {}  # index, and whether it filters VLANs
         self._files: dict[str, set[str]] = {}  # the names of the tickets by their NICs' keys
@@ -35,17 +40,20 @@ class Places:
     def start_anew(self, bridges: set[str]) -> None:
         """Forget what is known, but for these bridges."""
         self._nics.clear()
+        self._users.clear()
         self._indices.clear()
         self._strangers.clear()
         self._bridges = {name: _state(name) for name in bridges}
         self._changed = 0
         self._read_files()
 
-    def add(self, nic: Nic, tap: str) -> None:
-        """Note that this is the NIC's tap."""
+    def add(self, nic: Nic, tap: str, ticket: Ticket) -> None:
+        """Note that this is the NIC's tap, and which uplinks are to carry which VLANs, as its ticket says."""
         self.remove(nic)
         index = sysfs.ifindex(tap)
         self._nics[index], self._indices[nic] = nic, index
+        for name in ticket.uplinks:
+            self._users.setdefault(name, {})[nic] = set(ticket.vlans or ())
         self._bridges.setdefault(nic[0], _state(nic[0]))
 
     def remove(self, nic: Nic) -> None:
@@ -61,10 +69,13 @@ class Places:
         self._read_files()
         found, unknown = set(), set()
         for index, name in names.items():
+            names_of_it = {name, name.rpartition("@")[0]}
             if index in self._nics:
                 found.add(self._nics[index])
+            elif names_of_it & self._users.keys():
+                self.uplinks_due = self.uplinks_due or max(now, self._compared + COMPARE_SECONDS)
             elif index not in self._strangers:
-                bridge = next((known for known in (name, name.rpartition("@")[0]) if known in self._bridges), "")
+                bridge = next(iter(names_of_it & self._bridges.keys()), "")
                 if bridge:
                     found |= self._of_changed_bridge(bridge)
                 else:
@@ -74,6 +85,16 @@ class Places:
         else:
             self._strangers |= unknown
         return found
+
+    def lacking(self, current: dict[str, Vlans], now: float) -> set[Nic]:
+        """Given the VLANs of all bridge ports, return the NICs whose VLANs an uplink on their bridge lacks."""
+        self._compared, self.uplinks_due = now, 0.0
+        return {
+            nic
+            for name, users in self._users.items()
+            for nic, vids in users.items()
+            if vids - current.get(name, {}).keys() and sysfs.master(name) == nic[0]
+        }
 
     def search(self, now: float) -> set[Nic]:
         """Return the NICs that have tickets and no known taps."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 
-from .. import HookError, bridge, settings, sysfs, tickets
+from .. import HookError, bridge, settings, sysfs, tickets, uplinks
 from ..setter import TypeCommands, missing_entries, set_vlans
 from ..tickets import Ticket
 from ..vlans import Vlans, changes, of_new_bridge_port
@@ -25,7 +25,12 @@ def planned(ticket: Ticket, tap: str, current: Vlans | None) -> list[list[str]]:
     before = _put_back(ticket, tap) if current is None else []
     if current is None:
         current = of_new_bridge_port(sysfs.default_pvid(ticket.bridge))
-    return [*before, *changes(tap, current, ticket.vlans), *_rest(ticket, tap, is_new=bool(before))]
+    return [
+        *before,
+        *uplinks.commands(ticket),
+        *changes(tap, current, ticket.vlans),
+        *_rest(ticket, tap, is_new=bool(before)),
+    ]
 
 
 def make_right(ticket: Ticket, tap: str, type_commands: TypeCommands) -> None:
@@ -41,7 +46,7 @@ def make_right(ticket: Ticket, tap: str, type_commands: TypeCommands) -> None:
         type_commands(before, subject)
         current = of_new_bridge_port(sysfs.default_pvid(ticket.bridge))  # as planned() has it
     try:
-        set_vlans(ticket, tap, current, type_commands)
+        fault = set_vlans(ticket, tap, current, type_commands)
         for command in _rest(ticket, tap, is_new=bool(before)):  # ip and bridge: no batch takes both
             type_commands([command], subject)
     except HookError:
@@ -50,6 +55,8 @@ def make_right(ticket: Ticket, tap: str, type_commands: TypeCommands) -> None:
         raise
     tickets.mark_link(ticket, down=False)
     tickets.mark_bridge(ticket)
+    if fault:
+        raise HookError(fault)
 
 
 def what_is_not_whole(ticket: Ticket, tap: str) -> str:

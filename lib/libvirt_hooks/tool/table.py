@@ -9,6 +9,7 @@ from typing import Any
 from ..log import one_line
 from ..tickets import shown_group
 from ..vlans import FLAGS, Vlans, ranges
+from . import next_start
 from .model import LEFT_ALONE, RIGHT, NicState, verdict
 
 HEADER = ("VM", "MAC", "TAP", "BRIDGE", "NETWORK", "GROUP", "WANTED", "CURRENT", "VERDICT")
@@ -54,11 +55,22 @@ def _row(nic: NicState) -> tuple[str, ...]:
     port = nic.port
     cells = (port.vm, port.mac, nic.tap, port.bridge, nic.network, shown_group(port.group, nic.is_default))
     escaped = tuple(one_line(cell) or "-" for cell in cells)
-    return (*escaped, in_short(nic.wanted), in_short(nic.current), verdict(nic))
+    return (*escaped, in_short(nic.wanted), in_short(nic.current), verdict(nic) + _next(nic))
+
+
+def _next(nic: NicState) -> str:
+    """Given a running NIC, return what its next start would give, in short, "" if that is what the NIC has."""
+    word = next_start.verdict(nic)
+    if word == next_start.REFUSED:
+        return ", next start refused"
+    if word == next_start.DIFFERS and nic.planned:
+        return f", next start {in_short(nic.planned.wanted)}"
+    return ""
 
 
 def _coloured(word: str) -> str:
-    return word if word == LEFT_ALONE else f"{GREEN if word == RIGHT else RED}{word}{PLAIN}"
+    now, comma, then = word.partition(",")
+    return word if now == LEFT_ALONE else f"{GREEN if now == RIGHT else RED}{now}{PLAIN}{comma}{then}"
 
 
 def _object(nic: NicState) -> dict[str, Any]:
@@ -76,4 +88,7 @@ def _object(nic: NicState) -> dict[str, Any]:
         "current": vlans_as_json(nic.current),
         "verdict": verdict(nic),
         "reason": nic.reason or None,
+        "next_start": next_start.verdict(nic),
+        "next_start_wanted": vlans_as_json(nic.planned.wanted if nic.planned else None),
+        "next_start_reason": (nic.planned.reason if nic.planned else nic.unplanned) or None,
     }

@@ -51,7 +51,14 @@ def defined(uri: str = QEMU) -> list[str]:
 
 def domains(uuids: list[str], *options: str, uri: str = QEMU) -> dict[str, bytes]:
     """Given VMs' uuids and options of `virsh dumpxml`, return their XML by uuid, without VMs that are not there."""
-    return _ask_for_each(uri, shlex.join(["dumpxml", *options, "--domain"]), uuids)
+    return _ask_for_each(uri, [shlex.join(["dumpxml", *options, "--domain"])], uuids)[0]
+
+
+def both_domains(uuids: list[str], uri: str = QEMU) -> list[dict[str, bytes]]:
+    """Given running VMs' uuids, return their XML by uuid, as they run and as they are defined, without VMs that are not
+    there.
+    """
+    return _ask_for_each(uri, ["dumpxml --domain", "dumpxml --inactive --domain"], uuids)
 
 
 def domain(vm: str, *options: str, uri: str = QEMU) -> bytes:
@@ -62,7 +69,7 @@ def domain(vm: str, *options: str, uri: str = QEMU) -> bytes:
 def networks(uri: str = QEMU) -> list[bytes]:
     """Return the XML of all networks, as they run."""
     uuids = _ask(uri, "net-list", "--all", "--uuid").decode().split()
-    return list(_ask_for_each(uri, "net-dumpxml --network", uuids).values())
+    return list(_ask_for_each(uri, ["net-dumpxml --network"], uuids)[0].values())
 
 
 def network(name: str, uri: str = QEMU) -> bytes:
@@ -70,20 +77,22 @@ def network(name: str, uri: str = QEMU) -> bytes:
     return _ask(uri, "net-dumpxml", "--network", name)
 
 
-def _ask_for_each(uri: str, question: str, uuids: list[str]) -> dict[str, bytes]:
-    """Given a command of virsh that wants a uuid, and uuids, return what it answers by uuid, without empty answers.
+def _ask_for_each(uri: str, questions: list[str], uuids: list[str]) -> list[dict[str, bytes]]:
+    """Given commands of virsh that want a uuid, and uuids, return what each answers by uuid, without empty answers.
 
     An answer ends with a random word that virsh is told to say: nobody's <description> can have it.
     """
-    answers = {}
+    answers: list[dict[str, bytes]] = [{} for _ in questions]
     for begin in range(0, len(uuids), AT_ONCE):
         some = uuids[begin : begin + AT_ONCE]
         end = secrets.token_hex()
-        said = _ask(uri, "".join(f"{question} {uuid}; echo {end}; " for uuid in some), shown=f"{question} {some[0]}; …")
-        parts = said.split(end.encode())
-        if len(parts) != len(some) + 1:
-            raise HookError(f"virsh {question}: {len(parts) - 1} answers to {len(some)} questions: try again")
-        answers.update({uuid: part.strip() for uuid, part in zip(some, parts) if part.strip()})
+        asked = [f"{question} {uuid}" for uuid in some for question in questions]
+        parts = _ask(uri, "".join(f"{one}; echo {end}; " for one in asked), shown=f"{asked[0]}; …").split(end.encode())
+        if len(parts) != len(asked) + 1:
+            raise HookError(f"virsh {asked[0]}; …: {len(parts) - 1} answers to {len(asked)} questions: try again")
+        for place, found in enumerate(answers):
+            said = parts[place :: len(questions)]
+            found.update({uuid: part.strip() for uuid, part in zip(some, said) if part.strip()})
     return answers
 
 

@@ -24,7 +24,7 @@ from .members import (
     vms,
 )
 from .model import BridgeState, NicState, verdict
-from .table import PLAIN, RED, aligned, in_short
+from .table import PLAIN, RED, aligned, in_short, vlans_as_json
 
 HEADER = ("VLAN", "BRIDGE", "PORTGROUPS", "UNTAGGED", "TAGGED", "UPLINKS", "PROBLEMS")
 CELL_WIDTH = 32  # of a list; a longer one goes on in the next line
@@ -52,6 +52,12 @@ def to_json(nics: list[NicState], bridges: list[BridgeState], asked: list[int]) 
             "in_every_vlan": [
                 {**_named(nic), "bridge": nic.port.bridge, "verdict": verdict(nic)}
                 for nic in in_every_vlan(nics, bridges)
+            ],
+            "unused_on_uplinks": [
+                {"bridge": bridge.name, "uplink": uplink, "vlans": vlans_as_json(vlans)}
+                for bridge in bridges
+                for uplink, vlans in bridge.unused.items()
+                if vlans
             ],
             "bridges_without_filtering": [bridge.name for bridge in bridges if not bridge.filters_vlans],
         },
@@ -107,6 +113,11 @@ def _apart(nics: list[NicState], bridges: list[BridgeState]) -> list[str]:
         elif not bridge.filters_vlans:
             names = ", ".join(dict.fromkeys(one_line(nic.port.vm) for nic in here))
             lines.append(f"{bridge.name} does not filter VLANs, so all of its VMs reach each other: {names}")
+        lines += [
+            f"{bridge.name}: no VM uses VLAN {in_short(vlans)}, which uplink {uplink} carries"
+            for uplink, vlans in bridge.unused.items()
+            if vlans
+        ]
         lines += [
             f"{bridge.name}: in every VLAN: {one_line(nic.port.vm)} {nic.tap or '-'}: "
             f"wanted {in_short(nic.wanted)}, current {in_short(nic.current)}: {verdict(nic)}"

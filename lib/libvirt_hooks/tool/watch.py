@@ -14,7 +14,7 @@ import shlex
 import signal
 import time
 
-from .. import OFF, HookError, bridge, lifecycle, log, setter, sysfs, tickets, waiting
+from .. import OFF, HookError, bridge, lifecycle, log, setter, sysfs, tickets, uplinks, waiting
 from ..tickets import Ticket
 from ..vlans import Vlans, from_bridge, instead
 from ..wanted import bridge_fault
@@ -66,8 +66,8 @@ class _Watch:
         self.look_at_all(started)
         start_due, rest, why = 0.0, b"", ""
         while not self.unheard:
-            search_due = self.places.search_due
-            wake_up = min([self.all_due, search_due or self.all_due, start_due or self.all_due, *self.due.values()])
+            others_due = [due for due in (self.places.search_due, self.places.uplinks_due, start_due) if due]
+            wake_up = min([self.all_due, *others_due, *self.due.values()])
             files = [ended] if start_due else [ended, events]
             readable = select.select(files, [], [], max(0.0, wake_up - time.monotonic()))[0]
             now = time.monotonic()
@@ -123,6 +123,8 @@ class _Watch:
         elif self.places.search_due and now >= self.places.search_due:
             for nic in self.places.search(now):
                 self.hurry(nic, now)
+        elif self.places.uplinks_due and now >= self.places.uplinks_due:
+            self.look_at_uplinks(now)
         elif self.due:
             nic = min(self.due, key=lambda nic: self.due[nic])
             if now >= self.due[nic]:
@@ -153,15 +155,25 @@ class _Watch:
                 self.hurry(nic, now)
                 continue
             if tap:
-                self.places.add(nic, tap)
+                self.places.add(nic, tap, ticket)
             if not tap or ticket.vlans is None:
                 continue
             is_right = sysfs.master(tap) == nic[0] and current.get(tap, {}) == ticket.vlans
-            is_right = is_right and self.is_whole(ticket, tap)
+            is_right = is_right and self.is_whole(ticket, tap) and not uplinks.commands(ticket, current)
             if not is_right or memory.fault or tickets.bridge_was_replaced(ticket) or not self.places.filters(nic[0]):
                 self.hurry(nic, now)
             elif not ticket.bridge_index and not self.dry_run:
                 tickets.mark_bridge(ticket)
+
+    def look_at_uplinks(self, now: float) -> None:
+        """Have those NICs looked at whose VLANs an uplink lacks that is to carry them."""
+        try:
+            lacking = self.places.lacking(bridge.vlans_of_all(), now)
+        except HookError:  # the next look at all says why
+            self.places.uplinks_due = 0.0
+            return
+        for nic in lacking:
+            self.hurry(nic, now)
 
     def is_whole(self, ticket: Ticket, tap: str) -> bool:
         """Return whether nothing is wrong with a tap besides its VLANs; where that is unknown, look() says why."""
@@ -187,7 +199,7 @@ class _Watch:
                 if ticket is None or not tap:
                     self.places.remove(nic)
                     return
-                self.places.add(nic, tap)
+                self.places.add(nic, tap, ticket)
                 if ticket.vlans is None or self.has_fault(name, now):
                     return
                 subject = tickets.subject(ticket, tap)
@@ -314,7 +326,7 @@ def _reason(ticket: Ticket, tap: str, current: Vlans | None) -> str:
             f"is not on {ticket.bridge}{', which was deleted and created again' if replaced else ': it was taken off'}"
         )
     elif current == ticket.vlans:
-        why = repair.what_is_not_whole(ticket, tap)
+        why = repair.what_is_not_whole(ticket, tap) or uplinks.lacking(ticket)
     else:
         why = f"has {instead(current, ticket.vlans)} on {ticket.bridge}"
     return f"{tickets.subject(ticket, tap)}: {why}"
