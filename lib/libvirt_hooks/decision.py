@@ -35,6 +35,8 @@ class Facts(SimpleNamespace):
     strangers: list[str]  # interfaces of others that could be taken for the NIC's
     known: list[Known]  # the tickets of the NIC's key on the bridge, the oldest first
     starts: bool  # the guest's own hook sets the VLANs before the guest runs: nobody waits for the interface
+    again: bool  # libvirt announces a port that it had a record of: its daemon has just been started
+    used: bool  # libvirt's record of the running guest names the port
     uncalled: str  # what to say if libvirt has not called the hook that should have come before, else ""
 
 
@@ -61,6 +63,9 @@ def decide(port: Port, network: Network, facts: Facts) -> Decision:
         vlans=None, left_alone="", refused="", is_bridges=False, waits=False, group=group,
         is_default=bool(group) and not port.group, applied_over=None, uplinks=[], ticket=None, gone=[],
     )  # fmt: skip
+    decision.left_alone = _why_kept(port, facts)
+    if decision.left_alone:
+        return decision
     if not facts.interface and not facts.strangers:
         decision.gone = lifecycle.gone(facts.known, port.uuid, port.vm_uuid, facts.now)
     known = [one for one in facts.known if one.ticket not in decision.gone]
@@ -106,7 +111,7 @@ def why_not_beside(domain: Domain, nic: Nic, known: list[Known], interface: tupl
         other = one.ticket
         waits = not other.right and other.vm_uuid != domain.uuid and lifecycle.is_granted(one, now)
         if other.vlans is not None and (waits or other.right == interface):
-            return f"{tickets.guest(other)} has that address on {nic.bridge} already: {OTHER_ADDRESS}"
+            return _has_that_address(one)
     return ""
 
 
@@ -145,8 +150,6 @@ def _why_left_alone(port: Port, facts: Facts, own: list[Known], decision: Decisi
         return reason
     if not decision.group:
         return "it has no portgroup"
-    if not facts.interface and _has_ended(port, own):
-        return f"its {own[0].ticket.kind.INTERFACE} is gone: libvirt has kept the port of a guest that has ended"
     if facts.interface and not own and decision.is_default:
         decision.waits = True
         return f"it runs without the network's default portgroup: {decision.group} will apply when its VM next starts"
@@ -169,7 +172,7 @@ def _why_refused(port: Port, facts: Facts, known: list[Known], own: list[Known])
         return name_clash(port, facts.strangers[0])
     for one in known:
         if one.ticket.vm_uuid != port.vm_uuid and lifecycle.is_granted(one, facts.now):
-            return f"{tickets.guest(one.ticket)} has that address on {port.bridge} already: {OTHER_ADDRESS}"
+            return _has_that_address(one)
     return ""
 
 
@@ -182,12 +185,39 @@ def _uplink_fault(facts: Facts, uplinks: list[str]) -> str:
     return "" if facts.interface else next(filter(None, faults), "")
 
 
-def _has_ended(port: Port, own: list[Known]) -> bool:
-    """Given a port and what is known of its guest's tickets, return whether the port's interface was there and is gone.
+def _why_kept(port: Port, facts: Facts) -> str:
+    """Given a port and what is known about it, return why the port is its guest's no more, or "".
 
-    libvirt then announces what it has a record of: the guest ended while its network daemon was away.
+    A network daemon that is started announces all ports that it has a record of. A guest that ended while the daemon
+    was away, or whose start failed then, has left such a record.
     """
-    return any(one.ticket.uuid == port.uuid and one.ticket.right and not one.lives for one in own)
+    assert port.kind is not None
+    its = next((one for one in facts.known if one.ticket.uuid == port.uuid), None)
+    if its and its.lives:
+        return ""
+    has_ended = bool(its and its.ticket.right)
+    may_start = bool(its and facts.now - its.ticket.created < lifecycle.START_SECONDS)
+    is_unused = facts.again and not facts.used and not may_start
+    if not facts.interface and (has_ended or is_unused):
+        return f"its {port.kind.INTERFACE} is gone: libvirt has kept the port of a guest that has ended"
+    if is_unused:
+        return f"the {port.kind.GUEST} runs with another port: libvirt has kept this one of an earlier run"
+    return ""
+
+
+def _has_that_address(other: Known) -> str:
+    """Given what is known of the ticket of another guest that has a NIC's address, return the sentence about it.
+
+    Without an interface and a record of the guest, a start that goes on looks as one that has failed.
+    """
+    ticket = other.ticket
+    sentence = f"{tickets.guest(ticket)} has that address on {ticket.bridge} already: {OTHER_ADDRESS}"
+    if ticket.right or other.used or not other.noted:
+        return sentence
+    from shlex import quote  # imports re: only for a refusal
+
+    command = f"virsh -c network:///system net-port-delete {quote(ticket.network)} {ticket.uuid}"
+    return f"{sentence}; if {tickets.guest(ticket)} does not start, {command} removes what libvirt has kept of it"
 
 
 def _ticket(port: Port, network: Network, facts: Facts, decision: Decision, known: list[Known]) -> Ticket:

@@ -58,8 +58,9 @@ def kind_of_domain(domain: Domain) -> Kind:
 
 
 def of_announced(port: Port, network: Network) -> Facts:
-    """Given a port that libvirt announces and its network, return what is known about it. The caller holds the NIC's
-    lock.
+    """Given a port that libvirt announces, and its network, return what is known about the port.
+
+    The caller holds the NIC's lock.
     """
     assert port.kind is not None
     starts = containers.is_starting(port)
@@ -71,6 +72,8 @@ def of_announced(port: Port, network: Network) -> Facts:
     its_tickets = tickets.of(port.bridge, tickets.key(port))
     found = of_port(port, network, own, [stranger] if stranger else [], its_tickets)
     found.starts, found.uncalled = starts, uncalled
+    found.again = statefiles.has_port(network.name, port.uuid)
+    found.used = statefiles.uses_port(port.vm, port.uuid)
     return found
 
 
@@ -84,7 +87,8 @@ def of_port(port: Port, network: Network, interface: str, strangers: list[str], 
         uplinks = []
     return Facts(
         now=time.monotonic(), bridge=sysfs.bridge(port.bridge), uplinks=uplinks, interface=interface,
-        strangers=strangers, known=[known(ticket) for ticket in its_tickets], starts=False, uncalled="",
+        strangers=strangers, known=[known(ticket) for ticket in its_tickets], starts=False, again=False, used=False,
+        uncalled="",
     )  # fmt: skip
 
 
@@ -95,7 +99,10 @@ def of_start(domain: Domain) -> list[Start]:
 
 def known(ticket: Ticket) -> Known:
     """Given a ticket, return what is known about its port and its interface."""
-    return Known(ticket=ticket, noted=statefiles.has_port(ticket.network, ticket.uuid), lives=ticket.kind.lives(ticket))
+    return Known(
+        ticket=ticket, noted=statefiles.has_port(ticket.network, ticket.uuid), lives=ticket.kind.lives(ticket),
+        used=statefiles.uses_port(ticket.vm, ticket.uuid),
+    )  # fmt: skip
 
 
 def without_forgotten(its_tickets: list[Ticket]) -> list[Ticket]:

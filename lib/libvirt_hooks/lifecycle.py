@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 LIVE_GRACE_SECONDS = 5
 # Between the end of port-created and libvirt's own record of the port lie milliseconds; seconds on a busy host.
 NOTED_SECONDS = 10
+# Between port-created and the interface lies whatever libvirt does first: PCI resets, storage, a TPM. If a port was
+# announced this long ago, and libvirt has no record of the guest, the guest has not started.
+START_SECONDS = 300
 
 
 class Known(SimpleNamespace):
@@ -26,6 +29,7 @@ class Known(SimpleNamespace):
 
     ticket: Ticket
     noted: bool  # libvirt has a record of the port
+    used: bool  # libvirt's record of the running guest names the port
     lives: bool  # the ticket's interface is known, and still there
 
 
@@ -52,11 +56,15 @@ def is_granted(known: Known, now: float) -> bool:
     """Given a ticket, return whether libvirt has granted its port, or may be about to, and its interface is not gone.
 
     libvirt notes a port only after the hook has returned. So a young ticket passes as granted, too, unless its
-    interface has already come and gone. A daemon that was down keeps its record of a guest that has ended.
+    interface has already come and gone. A daemon that was down keeps its record of a guest that has ended, or whose
+    start has failed meanwhile.
     """
+    age_seconds = now - known.ticket.created
     if known.ticket.right:
         return known.noted and known.lives
-    return known.noted or (not known.ticket.released and now - known.ticket.created < NOTED_SECONDS)
+    if known.noted:
+        return known.used or age_seconds < START_SECONDS
+    return not known.ticket.released and age_seconds < NOTED_SECONDS
 
 
 def forgotten(known: list[Known]) -> list[Ticket]:

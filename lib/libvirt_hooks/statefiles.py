@@ -71,6 +71,17 @@ def has_started(guest: str) -> bool:
     return _is_file_name(guest) and any(map(os.path.exists, paths))
 
 
+def uses_port(guest: str, port_uuid: str) -> bool:
+    """Given a VM's or a container's name and a port's uuid, return whether the guest runs with that port.
+
+    libvirt makes its record of the guest after the guest's ports.
+    Source: libvirt, src/conf/domain_conf.c, virDomainNetDefFormat().
+    """
+    records = (f"{DIRECTORY}/{driver}/{guest}.xml" for driver in ("qemu", "lxc"))
+    names = f" portid='{port_uuid}'".encode()
+    return _is_file_name(guest) and any(names in _read(record) for record in records)
+
+
 def port_state(network: str, uuid: str) -> bytes:
     """Given a network's name and a port's uuid, return libvirt's record of the port, b"" if there is none."""
     return _read(f"{DIRECTORY}/network/{network}/ports/{uuid}.xml") if _is_file_name(network) else b""

@@ -57,6 +57,9 @@ def state_files(uuids, taps):
         directory.mkdir(parents=True)
     for uuid in uuids:
         (ports / f"{uuid}.xml").touch()
+    sources = "".join(
+        f"<source network='br0' portid='{uuid}'/>" for uuid in uuids
+    )  # each VM's: nobody asks for others'
     for vm, names in taps.items():
         targets = "".join(f"<target dev='{name}'/>" for name in names)
-        (domains / f"{vm}.xml").write_text(f"<domstatus>{targets}</domstatus>")
+        (domains / f"{vm}.xml").write_text(f"<domstatus>{sources}{targets}</domstatus>")

@@ -212,16 +212,20 @@ def hooks_for_everybody():
 
 @pytest.fixture
 def granted():
-    """Give granted(uuid, ...): from then on libvirt's state files say these ports, and VM web running with vnet0."""
+    """Give granted(uuid, ...): from then on libvirt's state files say these ports, and VM web running with vnet0.
 
-    def grant(*uuids):
+    VM web runs with these ports, unless used=False says that libvirt has kept them of an earlier run.
+    """
+
+    def grant(*uuids, used=True):
         ports, domains = Path("/run/libvirt/network/br0/ports"), Path("/run/libvirt/qemu")
         shutil.rmtree(ports, ignore_errors=True)
         ports.mkdir(parents=True)
         domains.mkdir(parents=True, exist_ok=True)
         for uuid in uuids:
             (ports / f"{uuid}.xml").touch()
-        (domains / "web.xml").write_text("<domstatus><target dev='vnet0'/></domstatus>")
+        sources = "".join(f"<source network='br0' portid='{uuid}'/>" for uuid in uuids if used)
+        (domains / "web.xml").write_text(f"<domstatus>{sources}<target dev='vnet0'/></domstatus>")
 
     return grant
 

@@ -208,6 +208,26 @@ def test_a_port_that_libvirt_has_kept_of_a_vm_that_is_gone_stops_no_other(bridge
     assert tickets() == [f"{TAP_MAC}.{UUID[:-1]}2"]
 
 
+def test_a_port_that_libvirt_has_kept_is_announced_in_vain(bridge, granted):
+    """Its ticket went when the VM was started again, and nobody waits for its tap."""
+    granted(UUID, used=False)
+    assert hook("port-created", port_created()).returncode == 0
+
+    assert (tickets(), detached()) == ([], [])
+    assert logged()[-1].endswith("left alone: its tap is gone: libvirt has kept the port of a guest that has ended")
+
+
+def test_a_port_that_libvirt_has_kept_does_not_move_the_vm_that_runs_now(bridge, granted):
+    """That VM has the same name and MAC address, and no portgroup."""
+    bridge.add_tap()
+    granted(UUID, used=False)
+    assert hook("port-created", port_created()).returncode == 0
+
+    assert (tickets(), detached()) == ([], [])
+    assert "the VM runs with another port: libvirt has kept this one of an earlier run" in logged()[-1]
+    always(lambda: vlans("vnet0") == DEFAULT, for_seconds=7)  # a live change is made after five seconds
+
+
 def test_of_twin_addresses_at_once_one_is_refused(bridge):
     for _ in range(5):
         calls = [

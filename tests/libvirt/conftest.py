@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A real libvirtd with the project's hooks installed, a VLAN-aware bridge, and small Arm VMs."""
+"""A real libvirtd with the project's hooks installed, a VLAN-aware bridge, and small Arm VMs.
+
+Where libvirtd is not installed, the modular daemons do its work, and that is what "libvirtd" means in these tests.
+"""
 
 import os
 import shlex
@@ -19,11 +22,14 @@ LIBVIRT = ["/usr/bin/virsh", "-q", "-c", "qemu:///system"]
 BRIDGE = "br0"
 MAC, MAC2 = "52:54:00:00:00:01", "52:54:00:00:00:02"
 LOG = Path("/var/log/libvirt/hooks.log")  # there is no /dev/log in the lab
-# tox -e deb builds the package, tox -e services has the services
+# tox -e deb builds the package, tox -e services has the services, tox -e modular the daemons
 collect_ignore = [] if "LAB_DEB" in os.environ else ["test_deb.py"]
 collect_ignore += [] if shutil.which("NetworkManager") else ["test_services.py"]
+collect_ignore += [] if shutil.which("virtqemud") else ["test_modular.py"]
 TICKETS = Path("/run/libvirt-hooks")
 PID_FILE = Path("/run/libvirtd.pid")
+DAEMONS = ("libvirtd",) if shutil.which("libvirtd") else ("virtnetworkd", "virtqemud")
+NETWORK_DAEMON, QEMU_DAEMON = DAEMONS[0], DAEMONS[-1]
 
 
 def pytest_sessionstart():
@@ -89,9 +95,12 @@ def define_network(portgroups=("server-3", "zerotier-46", "slow"), name=BRIDGE, 
     virsh("net-start", name)
 
 
-def start_libvirtd():
-    """Start libvirtd, or restart it, and return when it answers: then it has called the hooks of all running VMs."""
-    subprocess.run([REPOSITORY / "tests/lab/start-libvirtd"], check=True, stdin=subprocess.DEVNULL)
+def start_libvirtd(*daemons):
+    """Start libvirtd, or restart it, and return when it answers: then it has called the hooks of all running VMs.
+
+    With names of modular daemons, do so with these alone.
+    """
+    subprocess.run([REPOSITORY / "tests/lab/start-libvirtd", *daemons], check=True, stdin=subprocess.DEVNULL)
 
 
 def undefine_network(name=BRIDGE):
@@ -101,18 +110,24 @@ def undefine_network(name=BRIDGE):
     virsh("net-undefine", name)
 
 
-def stop_libvirtd(signal):
-    """Send libvirtd this signal, and return when it is gone."""
-    pid = int(PID_FILE.read_text())
-    subprocess.run(["/usr/bin/kill", f"-{signal}", str(pid)], check=True)
-    eventually(lambda: not Path(f"/proc/{pid}").exists(), within_seconds=45)  # libvirt 11 gives its threads 30 s
-    PID_FILE.unlink(missing_ok=True)
+def stop_libvirtd(signal, *daemons):
+    """Send libvirtd, or only these modular daemons, this signal, and return when it is gone."""
+    for daemon in daemons or DAEMONS:
+        pid_file = Path(f"/run/{daemon}.pid")
+        pid = int(pid_file.read_text())
+        subprocess.run(["/usr/bin/kill", f"-{signal}", str(pid)], check=True)
+        eventually(lambda: not Path(f"/proc/{pid}").exists(), within_seconds=45)  # noqa: B023 # libvirt 11 gives its threads 30 s
+        pid_file.unlink(missing_ok=True)
+
+
+def version_text():
+    """Return libvirt's version, as "11.3.0"."""
+    return subprocess.check_output([QEMU_DAEMON, "--version"], text=True).split()[-1]
 
 
 def version():
-    """Return libvirtd's version, as (11, 3, 0)."""
-    words = subprocess.check_output(["libvirtd", "--version"], text=True).split()
-    return tuple(int(number) for number in words[-1].split("."))
+    """Return libvirt's version, as (11, 3, 0)."""
+    return tuple(int(number) for number in version_text().split("."))
 
 
 def typed():

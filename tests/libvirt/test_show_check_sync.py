@@ -13,6 +13,7 @@ import pytest
 from conftest import (
     BRIDGE,
     LIBVIRT,
+    NETWORK_DAEMON,
     REPOSITORY,
     TICKETS,
     eventually_settled,
@@ -279,8 +280,8 @@ def test_hooks_that_cannot_be_called_or_trusted_are_found(taps):
             f"{NETWORK_HOOK} runs as root, and others can change it: chown root:root {NETWORK_HOOK} && "
             f"chmod go-w {NETWORK_HOOK}",
             f"{NETWORK_HOOK} is not executable, so libvirt ignores it: chmod 755 {NETWORK_HOOK}",
-            f"{NETWORK_HOOK} was installed or changed after libvirtd started, so libvirtd may not have noticed it: "
-            "systemctl restart libvirtd",
+            f"{NETWORK_HOOK} was installed or changed after {NETWORK_DAEMON} started, so {NETWORK_DAEMON} may not have "
+            f"noticed it: systemctl restart {NETWORK_DAEMON}",
             f"{QEMU_HOOK} does not exist, or belongs to another tool: install the hooks with make install, or with the "
             "Ansible role",
         ]

@@ -10,6 +10,7 @@ from conftest import (
     LIBVIRT,
     MAC,
     MAC2,
+    QEMU_DAEMON,
     REPOSITORY,
     eventually_settled,
     nic,
@@ -107,5 +108,6 @@ def test_odd_names_and_what_cannot_be_looked_at(vm, network):
             status, out, (line,) = tool(*verb)
             assert (status, out) == (2, [])
             assert "failed to connect to the hypervisor" in line
+            assert line.endswith(f": systemctl status {QEMU_DAEMON} says whether it runs")
     finally:
         start_libvirtd()

@@ -5,6 +5,7 @@ import re
 import subprocess
 
 import pytest
+from conftest import version_text
 from versions import environments
 
 VERSION_OF = "from importlib.metadata import version; print(version({!r}))"
@@ -22,7 +23,7 @@ def test_the_versions_here_are_in_the_table():
         pytest.skip("the table has no column for this distribution")
     said = columns[debian[1]]
     here = {
-        "libvirt": subprocess.check_output(["libvirtd", "--version"], text=True).split()[-1],
+        "libvirt": version_text(),
         "Python": python("import platform; print(platform.python_version())"),
         "iproute2": re.search(r"[\d.]+", subprocess.check_output(["/usr/sbin/bridge", "-V"], text=True))[0],
         **{package: python(VERSION_OF.format(package)) for package in ("sh", "tenacity", "defusedxml")},

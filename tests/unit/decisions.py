@@ -49,9 +49,9 @@ def ticket(number=1, **changes):
     return Ticket(**{**fields, **changes})
 
 
-def known(number=1, noted=True, lives=False, **changes):
+def known(number=1, noted=True, lives=False, used=False, **changes):
     """Return what is known of that ticket."""
-    return Known(ticket=ticket(number, **changes), noted=noted, lives=lives)
+    return Known(ticket=ticket(number, **changes), noted=noted, lives=lives, used=used)
 
 
 def decided(of=None, net=None, **facts):
@@ -63,6 +63,8 @@ def decided(of=None, net=None, **facts):
         "interface": "",
         "strangers": [],
         "known": [],
+        "again": False,
+        "used": False,
         "uncalled": "",
     }
     return decide(of or port(), net or network(), Facts(**{**usual, **facts}))

@@ -8,6 +8,7 @@ from libvirt_hooks import taps, veths
 from libvirt_hooks.decision import why_not_beside, why_not_both
 from libvirt_hooks.elements import parse
 from libvirt_hooks.hookdata import Domain, Nic
+from libvirt_hooks.lifecycle import START_SECONDS
 from libvirt_hooks.sysfs import Uplink
 from libvirt_hooks.vlans import access
 
@@ -191,6 +192,58 @@ def test_a_port_that_libvirt_has_kept_of_a_vm_that_has_ended_is_left_alone():
     renamed = decided(known=[known(1, lives=False, **RIGHT)], interface="vnet9")  # it runs with a tap of another name
     assert (renamed.vlans, renamed.ticket.right) == (access(46), None)
     assert decided(port(uuid=uuid(2), vm_uuid=DB), known=[known(1, **RIGHT)]).vlans == access(46)  # no twin
+
+
+OLD = {"created": NOW - START_SECONDS}
+GONE = "its tap is gone: libvirt has kept the port of a guest that has ended"
+OTHER = "the VM runs with another port: libvirt has kept this one of an earlier run"
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({}, GONE),  # its ticket went when the guest was started again, or was never written
+        ({"known": [known(1, **OLD)]}, GONE),  # its start has failed
+        ({"known": [known(2, lives=True, vm_uuid=DB, **RIGHT)], "strangers": ["vnet5"]}, GONE),  # the MAC is another's
+        ({"known": [known(2)]}, GONE),  # its guest starts once more
+        ({"known": [known(1)]}, ""),  # its guest may be about to start
+        ({"used": True}, ""),  # somebody has taken its tap off the bridge
+        ({"again": False}, ""),  # its guest starts
+        ({"known": [known(1, lives=True, **OLD, **RIGHT)]}, ""),
+        ({"interface": "vnet0"}, OTHER),  # its guest has been started again, without a portgroup
+        ({"interface": "vnet0", "known": [known(2, lives=True, **RIGHT)]}, OTHER),
+        ({"interface": "vnet0", "known": [known(2, lives=True, vm_uuid=DB, **RIGHT)]}, OTHER),  # defined anew
+        ({"interface": "vnet0", "known": [known(1, **OLD), known(2, lives=True, **RIGHT)]}, OTHER),
+        ({"interface": "vnet0", "known": [known(1), known(2, lives=True, **RIGHT)]}, ""),  # a live change
+        ({"interface": "vnet0", "used": True}, ""),  # it runs from before the hooks
+        ({"interface": "vnet0", "known": [known(1, lives=True, **OLD, **RIGHT)]}, ""),  # made a plain bridge NIC
+    ],
+)
+def test_a_port_that_a_started_daemon_announces_is_kept_if_nothing_says_that_its_guest_has_it(facts, says):
+    decision = decided(**{"again": True, **facts})
+
+    assert decision.left_alone == says
+    if says:
+        assert (decision.vlans, decision.ticket, decision.gone, decision.refused) == (None, None, [], "")
+
+
+@pytest.mark.parametrize(
+    ("other", "has_command"),
+    [
+        (known(2, vm="db", vm_uuid=DB), True),  # it is about to start, or its start has failed
+        (known(2, vm="db", vm_uuid=DB, noted=False, created=NOW), False),
+        (known(2, vm="db", vm_uuid=DB, used=True), False),
+        (known(2, vm="db", vm_uuid=DB, lives=True, **RIGHT), False),
+    ],
+)
+def test_a_refusal_because_of_a_port_that_may_be_kept_names_the_command_that_removes_it(other, has_command):
+    other.ticket.network = "my lan"
+    command = f"virsh -c network:///system net-port-delete 'my lan' {uuid(2)}"
+    says = f"; if VM db does not start, {command} removes what libvirt has kept of it"
+
+    assert decided(known=[other]).refused == (
+        f"VM db has that address on br0 already: {OTHER_ADDRESS}{says if has_command else ''}"
+    )
 
 
 # The network's default portgroup

@@ -5,7 +5,7 @@ import pytest
 from decisions import NOW, known, ticket, uuid
 
 from libvirt_hooks import lifecycle
-from libvirt_hooks.lifecycle import LIVE_GRACE_SECONDS, NOTED_SECONDS
+from libvirt_hooks.lifecycle import LIVE_GRACE_SECONDS, NOTED_SECONDS, START_SECONDS
 
 RIGHT = {"right": ("vnet0", 4)}
 ANNOUNCED = {"live": True, "created": NOW - LIVE_GRACE_SECONDS + 1}
@@ -78,7 +78,9 @@ def test_a_port_that_libvirt_forgot_gives_way_to_a_younger_one(notes, forgotten)
 @pytest.mark.parametrize(
     ("one", "granted"),
     [
-        (known(), True),
+        (known(created=NOW - START_SECONDS + 1), True),  # its guest starts, or its start has failed: nobody knows
+        (known(created=NOW - START_SECONDS), False),  # a daemon that was down has kept the port of a failed start
+        (known(created=NOW - START_SECONDS, used=True), True),  # its guest runs
         (known(noted=False), False),
         (known(noted=False, created=NOW - NOTED_SECONDS + 1), True),  # libvirt is about to note it
         (known(noted=False, created=NOW, released=True), False),

@@ -17,11 +17,13 @@ UUID = "caa15290-e4fa-4d2b-a36b-68e22861b043"
 
 @pytest.fixture(autouse=True)
 def run(tmp_path, monkeypatch):
-    """A VM that runs with vnet0, and a granted port of a network, called lan both."""
+    """A VM that runs with vnet0 and a granted port of a network, called lan both."""
     (tmp_path / "network/lan/ports").mkdir(parents=True)
     (tmp_path / f"network/lan/ports/{UUID}.xml").touch()
     (tmp_path / "qemu").mkdir()
-    (tmp_path / "qemu/lan.xml").write_bytes(b"<domain><name>\xff</name><target dev='vnet0'/></domain>")
+    (tmp_path / "qemu/lan.xml").write_bytes(
+        f"<domain><name>\xff</name><source portid='{UUID}'/><target dev='vnet0'/></domain>".encode("latin-1")
+    )
     monkeypatch.setattr(statefiles, "DIRECTORY", str(tmp_path))
     return tmp_path
 
@@ -38,14 +40,21 @@ def test_a_vm_runs_with_its_own_tap():
     assert not statefiles.runs_with("db", "vnet0")
 
 
+def test_a_vm_uses_its_own_port():
+    assert statefiles.uses_port("lan", UUID)
+    assert not statefiles.uses_port("lan", UUID[:-1])
+    assert not statefiles.uses_port("db", UUID)
+
+
 @pytest.mark.parametrize("name", ["", "../network/lan", "../qemu/lan", "lan/../lan", "/lan", "lan\0"])
 def test_a_name_that_is_no_file_name_leads_nowhere(name, run):
     (run / "network/ports").mkdir()
     (run / f"network/ports/{UUID}.xml").touch()  # what a network without a name would lead to
-    (run / "qemu/.xml").write_text("<target dev='vnet0'/>")
+    (run / "qemu/.xml").write_text(f"<source portid='{UUID}'/><target dev='vnet0'/>")
 
     assert not statefiles.has_port(name, UUID)
     assert not statefiles.runs_with(name, "vnet0")
+    assert not statefiles.uses_port(name, UUID)
 
 
 # Containers
@@ -97,6 +106,7 @@ def test_the_note_of_a_container_is_that_of_its_uuid(box):
 
     assert (container.name, container.uuid, container.type) == ("box", BOX, "lxc")
     assert container.pid.isdecimal()
+    assert all(statefiles.uses_port("box", nic.port_uuid) for nic in container.nics)
     assert [(nic.mac, bool(nic.port_uuid), bool(nic.tap)) for nic in container.nics] == [
         ("52:54:00:00:00:01", True, True), ("52:54:00:00:00:02", True, True)
     ]  # fmt: skip

@@ -7,6 +7,7 @@ One `virsh` asks for all VMs, and one for all networks. A process for each of th
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shlex
 import subprocess
@@ -23,7 +24,8 @@ AT_ONCE = 500  # questions for one process: some 50 KiB. source: linux/binfmts.h
 NO_SUCH = ("failed to get domain", "failed to get network", "Domain not found", "Network not found")
 # and if no daemon runs containers. source: libvirt, src/rpc/virnetsocket.c
 NO_DAEMON = "Failed to connect socket to"
-ASK_DAEMON = "systemctl status libvirtd (or virtqemud) says whether libvirt runs"
+# which daemon that is: the file's name less -sock. source: libvirt, src/remote/remote_sockets.c
+SOCKET = re.compile(f"{NO_DAEMON} '[^']*/([a-z]+)-sock'")
 
 
 def drivers() -> list[str]:
@@ -117,8 +119,17 @@ def _ask(uri: str, *words: str, shown: str = "") -> bytes:
     if uri == LXC and NO_DAEMON in said:  # none is started where only VMs run
         return b""
     if any(_is_of_weight(line) for line in errors) or (done.returncode and not errors):
-        raise HookError(f"{typed}: exit {done.returncode}: {' '.join(said.split())}: {ASK_DAEMON}")
+        raise HookError(f"{typed}: exit {done.returncode}: {' '.join(said.split())}: {_whom_to_ask(said)}")
     return done.stdout
+
+
+def _whom_to_ask(said: str) -> str:
+    """Given virsh's errors, return what to do: look after the daemon whose socket is missing, if they name that."""
+    named = SOCKET.search(said)
+    if not named:
+        return "systemctl status libvirtd (or virtqemud and virtnetworkd) says whether libvirt runs"
+    daemon = "libvirtd" if named[1] == "libvirt" else named[1]
+    return f"systemctl status {daemon} says whether it runs"
 
 
 def _is_of_weight(error: str) -> bool:
