@@ -125,13 +125,15 @@ def test_what_the_other_tool_prints_for_a_restored_vm_is_what_libvirt_gets(other
     vm("web", nic(MAC, "zerotier"))
     subprocess.run([*LIBVIRT, "desc", "web", "blue"], check=True, stdout=subprocess.DEVNULL)
     virsh("managedsave", "web")
-    tell(prints="restore")
-    assert "the other tool is at work" in virsh_fails("start", "--paused", "web")
-    tell()
-    virsh("start", "--paused", "web")  # the file is still there
+    virsh("start", "--paused", "web")
 
     assert virsh("desc", "web") == "green"
     assert vlans(tap_of("web", MAC)) == {46: ACCESS}
+    virsh("managedsave", "web")
+    tell(prints="restore")
+    # libvirt 9 refuses that start; libvirt 11.3 deletes the saved state, and says that all is well
+    subprocess.run([*LIBVIRT, "start", "--paused", "web"], capture_output=True, check=False)
+    assert virsh("list", "--name") == ""
 
 
 @pytest.mark.parametrize("others", [FIRST], indirect=True)
