@@ -17,7 +17,7 @@ SECONDS = {
     "libvirt/test_show_check_sync.py": 175,
     "libvirt/test_live.py": 160,
     "libvirt/test_join.py": 85,
-    "libvirt/test_neighbours.py": 80,
+    "libvirt/test_neighbours.py": 100,
     "libvirt/test_leak.py": 80,
     "libvirt/test_tool.py": 55,
     "libvirt/test_watch.py": 55,

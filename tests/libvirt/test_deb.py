@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import LOG, MAC, PID_FILE, REPOSITORY, nic, start_libvirtd, tap_of, virsh
+from conftest import LOG, MAC, MAC2, PID_FILE, REPOSITORY, nic, start_libvirtd, tap_of, virsh, virsh_fails
 from iproute import ACCESS, eventually, vlans
 from releases import LOADING, MIXTURES, mark
 from test_apparmor import PORT, UUID, confine, confinement, denials, set_free
@@ -26,6 +26,7 @@ BACKUPS = Path("/var/backups/libvirt")
 METRICS = Path("/var/lib/prometheus/node-exporter/libvirt-vlan.prom")
 CALLS = Path("/run/other-calls")
 OTHERS = f'#!/bin/sh\necho "${{0##*/}} $2" >>{CALLS}\n'
+PYTHON, AWAY = Path("/usr/bin/python3"), Path("/usr/bin/python3.away")
 LEFT_ALONE = (REPOSITORY / "tests/data/network-port-created-no-portgroup.xml").read_bytes()
 LEFT_ALONE = LEFT_ALONE.replace(b"00:01'", b"00:99'")  # no VM here has such a NIC
 
@@ -121,6 +122,23 @@ def test_a_vm_is_in_its_vlan_beside_another_tools_hooks(vm):
     checked = subprocess.run([TOOL, "check"], capture_output=True, text=True, check=False)
     assert [line for line in checked.stdout.splitlines() if "hooks" in line] == []
     assert checked.stderr == ""
+
+
+def test_without_python_all_starts_but_what_names_a_portgroup(vm):
+    PYTHON.rename(AWAY)
+    try:
+        virsh("net-destroy", "br0")
+        virsh("net-start", "br0")
+        vm("plain", nic(MAC2))
+        assert vlans(tap_of("plain", MAC2)) == {1: ACCESS}
+        vm("web", nic(MAC, "zerotier"), start=False)
+        said = virsh_fails("start", "--paused", "web")
+    finally:
+        AWAY.rename(PYTHON)
+    assert "/usr/bin/python3 is missing or broken, and the network hook needs Python: repair python3" in said
+
+    virsh("start", "--paused", "web")
+    assert vlans(tap_of("web", MAC)) == {46: ACCESS}
 
 
 def test_in_an_upgrade_each_call_runs_one_release(vm, tmp_path):
