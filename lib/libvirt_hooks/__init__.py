@@ -7,7 +7,7 @@ What runs while libvirtd waits imports as little as it can: no dataclasses, typi
 (each costs libvirtd about as much as Python's own start).
 """
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 OFF = "/run/libvirt-hooks.off"  # while this file is there, the hooks do nothing; hooks/* name it, too
 # what to do if the system gives no process, no thread or no open file
 LACKING = "check the host's processes and free memory, and try again"
