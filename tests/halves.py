@@ -12,14 +12,18 @@ SECONDS = {
     "kernel/test_stateful.py": 55,
     "kernel/test_install_live.py": 50,
     "kernel/test_kill.py": 50,
+    "kernel/test_uplinks.py": 30,
     "libvirt/test_container.py": 180,
     "libvirt/test_not_called.py": 105,
     "libvirt/test_show_check_sync.py": 175,
     "libvirt/test_live.py": 160,
+    "libvirt/test_apply.py": 130,
     "libvirt/test_join.py": 85,
     "libvirt/test_neighbours.py": 100,
     "libvirt/test_leak.py": 80,
+    "libvirt/test_migration.py": 80,
     "libvirt/test_tool.py": 55,
+    "libvirt/test_uplinks.py": 50,
     "libvirt/test_watch.py": 55,
 }
 
