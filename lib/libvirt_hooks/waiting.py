@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .interfaces import Kind
 
-WAIT_SECONDS = lifecycle.START_SECONDS
+WAIT_SECONDS = 300  # as lifecycle.START_SECONDS
 WATCH_SECONDS = 10  # libvirt 9 takes a tap off the bridge and puts it back within a second of a live change
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.25, 5.0  # between two attempts for one NIC
 LOOK_SECONDS = 0.02  # between two looks for an interface that is yet to come

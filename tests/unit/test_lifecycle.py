@@ -4,7 +4,7 @@
 import pytest
 from decisions import NOW, known, ticket, uuid
 
-from libvirt_hooks import lifecycle
+from libvirt_hooks import lifecycle, waiting
 from libvirt_hooks.lifecycle import LIVE_GRACE_SECONDS, NOTED_SECONDS, START_SECONDS
 
 RIGHT = {"right": ("vnet0", 4)}
@@ -92,3 +92,7 @@ def test_a_port_that_libvirt_forgot_gives_way_to_a_younger_one(notes, forgotten)
 )
 def test_a_port_is_granted_as_long_as_libvirt_has_it_and_its_tap_is_not_gone(one, granted):
     assert lifecycle.is_granted(one, NOW) == granted
+
+
+def test_a_port_counts_as_long_as_its_process_waits():
+    assert waiting.WAIT_SECONDS == START_SECONDS
