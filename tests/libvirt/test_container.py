@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Real containers under a real libvirtd: each NIC is in its VLANs before the container runs, and stays there."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ from test_many import ENDING, instead_of_virsh
 
 LXC = ["/usr/bin/virsh", "-q", "-c", "lxc:///system"]
 HOOKS = Path("/etc/libvirt/hooks")
+STARTS = 5  # until libvirtd 9.0 has learnt a container's init: on a busy machine it has failed twice in a row
 ADD = "bridge vlan add dev {} vid 46 pvid untagged master"
 MAC3, MAC4, MAC5 = (f"52:54:00:00:00:0{number}" for number in (3, 4, 5))
 # sends from the first moment on, and knows nothing of a VLAN
@@ -128,13 +130,14 @@ def test_the_life_of_a_container(lists, container, tmp_path):
     assert working() == []  # no process waits for what never comes
     assert [name for name in leftovers() if name.startswith("starting")] == []
 
-    try:
-        eventually(lambda: plug_in("box", nic(MAC5, "server")), within_seconds=20)
-    except AssertionError:
-        # libvirtd 9.0 now and then never learns the init of a new container: start the container again
+    # libvirtd 9.0 now and then never learns the init of a new container: start the container again
+    for _ in range(STARTS):
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: plug_in("box", nic(MAC5, "server")), within_seconds=20)
+            break
         lxc("destroy", "box")
         lxc("start", "box")
-        eventually(lambda: plug_in("box", nic(MAC5, "server")))
+    assert veth_of("box", MAC5)
     veth = veth_of("box", MAC)
     eventually(lambda: vlans(veth_of("box", MAC5)) == SERVER)
     eventually_settled()

@@ -100,7 +100,7 @@ def test_a_vm_that_has_run_without_the_default_portgroup_is_moved_by_its_next_st
     assert vlans(tap) == DEFAULT
     waits = "it runs without the network's default portgroup: server-3 will apply when its VM next starts"
     says = f"web {MAC} {tap} -: {waits}"
-    assert f"note: {says}" in tool("check")[1]
+    assert f"note: {says}: libvirt-vlan apply web applies it now" in tool("check")[1]
     assert tool("sync") == (0, [], [])
     virsh("destroy", "web")
     virsh("start", "--paused", "web")
