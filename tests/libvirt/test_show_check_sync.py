@@ -200,7 +200,7 @@ def test_vlans_that_no_uplink_carries_are_found(taps):
     with uplink("20"):
         assert check() == [
             "br0: no uplink (eth9) carries VLAN 3, 10, 30-40, 46 of web: if it is to leave this host by eth9, "
-            f"{command}"
+            f"{command} (the hooks can do that: docs/uplinks.md)"
         ]
         subprocess.run(command, shell=True, check=True)
         assert check() == []
