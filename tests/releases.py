@@ -47,7 +47,10 @@ def copy(target):
 
 
 def make_rpm(source, target, *words):
-    """Run make rpm in this source with these words, and return the package, which is the only one in its directory."""
+    """Given a source, an empty directory and words for make, run make rpm, and return the path of the package.
+
+    The package is then the only one in the directory.
+    """
     command = ["make", "-s", "-C", source, "rpm", f"DIST={target}", *words]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     (package,) = target.glob("*.rpm")
@@ -55,7 +58,10 @@ def make_rpm(source, target, *words):
 
 
 def rpm_of(version, directory):
-    """Build the RPM of this version in this directory. Its shell hooks have one line more than this checkout's."""
+    """Given a version and a directory, build the RPM of that version in the directory, and return the RPM's path.
+
+    The RPM's shell hooks differ from this checkout's by one more line.
+    """
     source = copy(directory / "source")
     mark(source / "lib/libvirt_hooks", version)
     for name, old, new in [

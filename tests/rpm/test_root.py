@@ -62,7 +62,7 @@ def rpm(root, *words):
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
-    # Debian's rpm says that dpkg is the one to use, and the one of Debian 13 that it has no mounts of its own in a root
+    # Debian's rpm warns that dpkg should be used. On Debian 13, rpm also warns that a root has no private mounts.
     return re.sub(r"(?m)^(?:rpm: |warning: private mounts in chroot).*\n", "", done.stdout)
 
 
