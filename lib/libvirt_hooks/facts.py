@@ -99,10 +99,9 @@ def of_start(domain: Domain) -> list[Start]:
 
 def known(ticket: Ticket) -> Known:
     """Given a ticket, return what is known about its port and its interface."""
-    return Known(
-        ticket=ticket, noted=statefiles.has_port(ticket.network, ticket.uuid), lives=ticket.kind.lives(ticket),
-        used=statefiles.uses_port(ticket.vm, ticket.uuid),
-    )  # fmt: skip
+    noted = statefiles.has_port(ticket.network, ticket.uuid)
+    used = noted and not ticket.right and statefiles.uses_port(ticket.vm, ticket.uuid)
+    return Known(ticket=ticket, noted=noted, lives=ticket.kind.lives(ticket), used=used)
 
 
 def without_forgotten(its_tickets: list[Ticket]) -> list[Ticket]:

@@ -29,7 +29,7 @@ class Known(SimpleNamespace):
 
     ticket: Ticket
     noted: bool  # libvirt has a record of the port
-    used: bool  # libvirt's record of the running guest names the port
+    used: bool  # libvirt's record of the running guest names the port; asked only if it is noted and was never right
     lives: bool  # the ticket's interface is known, and still there
 
 

@@ -61,9 +61,7 @@ def set_vlans(
         current = type_and_read([])
     commands, fault = changes(name, current, ticket.vlans), ""
     if ticket.uplinks:
-        # out of its wrong VLANs first, into its own last: what the guest sends then is to leave this host
-        deletes = [command for command in commands if "del" in command]
-        commands = commands[len(deletes) :]
+        deletes, commands = uplinks.around(commands)
         if deletes:
             _check_same(ticket, name, inode)
             current = type_and_read(deletes)
@@ -79,9 +77,9 @@ def set_vlans(
 
 
 def _add_to_uplinks(ticket: Ticket, subject: str, type_commands: TypeCommands) -> str:
-    """Add a ticket's VLANs to its uplinks that lack them; return why that fails, "" if it does not.
+    """Given a ticket, add its VLANs to each of its uplinks that lacks them; return why adding has failed, or "".
 
-    An uplink that is not on the bridge is a warning: the guest runs already, because its start would be refused.
+    An uplink that is not on the bridge is only worth a warning. The guest runs already: its start would be refused.
     """
     for fault in uplinks.faults(ticket):
         log.warning_once(f"{subject}: {fault}")

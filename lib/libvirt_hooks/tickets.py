@@ -49,9 +49,7 @@ class Ticket(SimpleNamespace):
     network: str
     group: str  # the portgroup, "" for none
     is_default: bool  # that is the network's default one: the NIC names none
-    applied_over: (
-        str | None
-    )  # the portgroup that libvirt announces, which apply has replaced by `group`; None: it has not
+    applied_over: str | None  # the portgroup that libvirt announces, and apply has replaced; None: apply has not
     isolated: bool | None  # as libvirt has set it at the bridge port; None: a release wrote this that did not note it
     fdb_managed: bool  # libvirt adds the guest's address to the bridge's forwarding database
     vlans: Vlans | None  # the wanted VLANs; None: the port is left alone

@@ -29,6 +29,15 @@ def commands(ticket: Ticket, current: dict[str, Vlans] | None = None) -> list[li
     return [line for name in names for line in _additions(name, (current or {}).get(name, {}), ticket.vlans)]
 
 
+def around(changes: list[list[str]]) -> tuple[list[list[str]], list[list[str]]]:
+    """Given the commands that change a NIC's VLANs, return those to type before and after the uplinks' commands.
+
+    The NIC leaves its wrong VLANs first. It joins its own last: what the guest sends then is to leave this host.
+    """
+    deletes = [command for command in changes if "del" in command]
+    return deletes, changes[len(deletes) :]
+
+
 def lacking(ticket: Ticket, current: dict[str, Vlans] | None = None) -> str:
     """Given the same as commands(), return the words about the uplinks that lack VLANs, "" if none does."""
     return "; ".join(f"uplink {name} lacks VLAN {vids}" for name, vids in _lacks(ticket, current).items())

@@ -246,7 +246,10 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _now(nic: NicState | None) -> str:
-    """Given a NIC as it runs, None if it does not, return what it has until its next start, if that differs."""
+    """Given a running NIC, None if its VM does not run, return the words about what the NIC has until its next start.
+
+    "": the next start changes nothing, and the tap has the wanted VLANs.
+    """
     if nic is None:
         return ""
     has_granted = nic.wanted is None or nic.wanted == nic.current

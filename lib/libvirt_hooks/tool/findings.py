@@ -175,7 +175,7 @@ def _differs(nic: NicState) -> bool:
 
 def _waits(nic: NicState) -> Finding:
     """Given a NIC that waits for its guest's next start, return that finding."""
-    command = f"libvirt-vlan apply {shlex.quote(nic.port.vm)}"
+    command = next_start.command(nic)
     return _of_nic(nic, "waits-for-restart", nic.reason, command, f"{command} applies it now")
 
 
@@ -183,7 +183,7 @@ def _next_start(nic: NicState) -> Finding:
     """Given a NIC whose next start would differ, return that finding."""
     sentence, why_not = next_start.sentence(nic), next_start.why_not_applied(nic, is_named=True)
     if why_not is None:
-        return _of_nic(nic, "next-start-differs", sentence, f"libvirt-vlan apply {shlex.quote(nic.port.vm)}")
+        return _of_nic(nic, "next-start-differs", sentence, next_start.command(nic))
     return _of_nic(nic, "next-start-differs", sentence, advice=why_not.advice)
 
 

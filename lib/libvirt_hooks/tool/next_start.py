@@ -10,7 +10,6 @@ from __future__ import annotations
 import shlex
 from types import SimpleNamespace
 
-from .. import HookError
 from ..tickets import Ticket
 from ..vlans import Vlans, instead, of_new_bridge_port, to_text
 from ..wanted import why_not_ours
@@ -61,6 +60,11 @@ def sentence(nic: NicState) -> str:
     return f"next start: {instead(planned.wanted, nic.wanted)}"
 
 
+def command(nic: NicState) -> str:
+    """Given a running NIC, return what to type so that its VM follows its definition now."""
+    return f"libvirt-vlan apply {shlex.quote(nic.port.vm)}"
+
+
 def why_not_applied(nic: NicState, is_named: bool) -> NotApplied | None:
     """Given a running NIC and whether its VM is named on the command line, return why apply leaves the NIC as it is,
     None if apply changes it, or nothing is to be said.
@@ -76,9 +80,9 @@ def why_not_applied(nic: NicState, is_named: bool) -> NotApplied | None:
 
 def _why_not_moved(nic: NicState, planned: NicState, is_named: bool) -> NotApplied | None:
     """Given a running NIC, the different NIC of its next start and whether its VM is named, do as why_not_applied()."""
-    why = ""
     if planned.wanted is None and planned.port.has_vlan:
         return NotApplied(sentence=f"left as it is: {planned.reason}: {RESTART}", advice=RESTART, is_problem=False)
+    why = ""
     if planned.port.bridge != nic.port.bridge:
         why = f"it is defined on {planned.port.bridge or 'no bridge'}"
     elif nic.port.has_vlan or nic.port.has_virtualport:
@@ -88,8 +92,8 @@ def _why_not_moved(nic: NicState, planned: NicState, is_named: bool) -> NotAppli
     if why:
         return NotApplied(sentence=f"{why}: {RESTART}", advice=RESTART, is_problem=True)
     if planned.wanted is None and not is_named:
-        command, bridge = f"libvirt-vlan apply {shlex.quote(nic.port.vm)}", nic.port.bridge
-        into_default = f"{command} puts it into the default VLAN of {bridge}, if {bridge} has one"
+        bridge = nic.port.bridge
+        into_default = f"{command(nic)} puts it into the default VLAN of {bridge}, if {bridge} has one"
         return NotApplied(sentence=f"left as it is: {planned.reason}: {into_default}", advice="", is_problem=False)
     return None
 
@@ -98,14 +102,12 @@ def ticket(nic: NicState, default_pvid: int, interface: tuple[str, int]) -> Tick
     """Given a running NIC whose next start differs, its bridge's default PVID and its interface's name and index,
     return the ticket that gives the NIC now what its next start would give.
 
-    A NIC that would be left alone is to have what the kernel gives to each new bridge port. Raises HookError if there
-    is nothing to start from.
+    A NIC that would be left alone is to have what the kernel gives to each new bridge port.
     """
     planned = nic.planned
     assert planned is not None
     base = nic.ticket or nic.decided or planned.decided
-    if base is None:
-        raise HookError(f"there is nothing that says what its port is like: {RESTART}")
+    assert base is not None  # a NIC without any has no wanted VLANs, now or then, and so does not differ
     settings = {"isolated": base.isolated, "fdb_managed": base.fdb_managed}
     if base is planned.decided:  # the live XML says what libvirt has set at the bridge port
         fdb_managed = nic.port.fdb_managed and base.kind.HAS_FDB_MANAGER

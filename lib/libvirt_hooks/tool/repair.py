@@ -25,12 +25,8 @@ def planned(ticket: Ticket, tap: str, current: Vlans | None) -> list[list[str]]:
     before = _put_back(ticket, tap) if current is None else []
     if current is None:
         current = of_new_bridge_port(sysfs.default_pvid(ticket.bridge))
-    return [
-        *before,
-        *uplinks.commands(ticket),
-        *changes(tap, current, ticket.vlans),
-        *_rest(ticket, tap, is_new=bool(before)),
-    ]
+    deletes, adds = uplinks.around(changes(tap, current, ticket.vlans))
+    return [*before, *deletes, *uplinks.commands(ticket), *adds, *_rest(ticket, tap, is_new=bool(before))]
 
 
 def make_right(ticket: Ticket, tap: str, type_commands: TypeCommands) -> None:
