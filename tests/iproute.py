@@ -30,6 +30,12 @@ def bridge(*words):
     subprocess.run([BRIDGE, *words], check=True, stdin=subprocess.DEVNULL)
 
 
+def wipe(port):
+    """Put a port from VLAN 46 into the default one, as an operator should not."""
+    bridge("vlan", "del", "dev", port, "vid", "46")
+    bridge("vlan", "add", "dev", port, "vid", "1", "pvid", "untagged")
+
+
 def vlans(port):
     """Given a port, return its VLANs as {vid: (flag, ...)}, e.g. {46: ("PVID", "Egress Untagged")}."""
     return _vlans("dev", port).get(port, {})

@@ -9,20 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import MAC, REPOSITORY, TAP_MAC, detached, hook, logged, port_created
 from iproute import ACCESS, eventually, vlans
+from releases import MIXTURES, WATCH
 
 HOOKS = Path("/etc/libvirt/hooks")
-INSTALLED, MIXTURES = HOOKS / "network", Path("/run/mixtures")
-# Every process of a hook ends with os._exit(): there it looks at what it has imported.
-WATCH = f"""
-import os, sys
-def _watch(status, end=os._exit):
-    releases = {{sys.modules[name].RELEASE for name in list(sys.modules) if name.partition(".")[0] == "libvirt_hooks"}}
-    if len(releases) != 1:
-        with open("{MIXTURES}", "a") as file:
-            file.write(f"{{releases}}\\n")
-    end(status)
-os._exit = _watch
-"""
+INSTALLED = HOOKS / "network"
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from halves import half
-from iproute import eventually, ip
+from iproute import ZEROTIER, eventually, ip, vlans
 from processes import command_lines
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -219,3 +219,13 @@ def vm(network):
     for name in names:
         domain = f"--domain {shlex.quote(name)}"
         virsh(f"destroy {domain}; undefine --managed-save {domain}")
+
+
+@pytest.fixture
+def port(vm):
+    """Give the port of a VM that runs in VLAN 46."""
+    vm("web", nic(MAC, "zerotier"))
+    tap = tap_of("web", MAC)
+    assert vlans(tap) == ZEROTIER
+    eventually_settled()
+    return tap

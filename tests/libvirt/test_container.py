@@ -25,7 +25,7 @@ from conftest import (
     working,
 )
 from guest import listening_in_every_vlan
-from iproute import ACCESS, DEFAULT, EVERY, LAB, SERVER, ZEROTIER, bridge, eventually, vlans
+from iproute import ACCESS, DEFAULT, EVERY, LAB, SERVER, ZEROTIER, eventually, vlans, wipe
 from libvirt_vlan import NETWORK, notes_aside, tool
 from test_many import ENDING, instead_of_virsh
 
@@ -107,12 +107,6 @@ def plug_in(container, xml):
     """
     done = subprocess.run([*LXC, "attach-device", container, "/dev/stdin"], input=xml, text=True, check=False)
     return done.returncode == 0
-
-
-def wipe(veth):
-    """Do what an operator should not."""
-    bridge("vlan", "del", "dev", veth, "vid", "46")
-    bridge("vlan", "add", "dev", veth, "vid", "1", "pvid", "untagged")
 
 
 def define_network_anew(xml):

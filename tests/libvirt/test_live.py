@@ -19,22 +19,7 @@ from conftest import (
     version,
     virsh,
 )
-from iproute import ACCESS, ZEROTIER, always, bridge, eventually, vlans
-
-
-@pytest.fixture
-def port(vm):
-    """Give the port of a VM that runs in VLAN 46."""
-    vm("web", nic(MAC, "zerotier"))
-    tap = tap_of("web", MAC)
-    assert vlans(tap) == ZEROTIER
-    eventually_settled()
-    return tap
-
-
-def wipe(port):
-    bridge("vlan", "del", "dev", port, "vid", "46")
-    bridge("vlan", "add", "dev", port, "vid", "1", "pvid", "untagged")
+from iproute import ACCESS, ZEROTIER, always, eventually, vlans, wipe
 
 
 @pytest.mark.parametrize("signal", ["TERM", "KILL"])

@@ -29,7 +29,7 @@ from conftest import (
     virsh_fails,
     working,
 )
-from iproute import DEFAULT, SERVER, ZEROTIER, always, bridge, eventually, vlans
+from iproute import DEFAULT, SERVER, ZEROTIER, always, eventually, vlans, wipe
 from libvirt_vlan import check, tool, verdicts
 from processes import command_lines
 
@@ -42,49 +42,34 @@ def _daemons_that_have_seen_the_hooks(libvirtd):
     start_libvirtd()
 
 
-@pytest.fixture
-def tap(vm):
-    """Give the tap of a VM that runs in VLAN 46."""
-    vm("web", nic(MAC, "zerotier"))
-    name = tap_of("web", MAC)
-    assert vlans(name) == ZEROTIER
-    eventually_settled()
-    return name
-
-
-def wipe(tap):
-    bridge("vlan", "del", "dev", tap, "vid", "46")
-    bridge("vlan", "add", "dev", tap, "vid", "1", "pvid", "untagged")
-
-
-def test_a_start_of_virtnetworkd_repairs_what_somebody_wiped_and_a_start_of_virtqemud_changes_nothing(tap):
+def test_a_start_of_virtnetworkd_repairs_what_somebody_wiped_and_a_start_of_virtqemud_changes_nothing(port):
     before = typed()
     start_libvirtd(QEMU_DAEMON)
     eventually_settled()
-    assert (vlans(tap), typed()) == (ZEROTIER, before)
+    assert (vlans(port), typed()) == (ZEROTIER, before)
 
-    wipe(tap)
+    wipe(port)
     start_libvirtd(NETWORK_DAEMON)
-    eventually(lambda: vlans(tap) == ZEROTIER)
+    eventually(lambda: vlans(port) == ZEROTIER)
 
 
-def test_show_check_and_sync_see_what_somebody_wiped_and_repair_it(tap):
-    wipe(tap)
-    has = f"web {MAC} {tap} zerotier: has 1 pvid untagged instead of 46 pvid untagged on br0: libvirt-vlan sync web"
+def test_show_check_and_sync_see_what_somebody_wiped_and_repair_it(port):
+    wipe(port)
+    has = f"web {MAC} {port} zerotier: has 1 pvid untagged instead of 46 pvid untagged on br0: libvirt-vlan sync web"
     assert (check(), verdicts()) == ([has], {"zerotier": "wrong"})
     assert tool("sync")[0] == 0
-    assert (vlans(tap), check(), verdicts()) == (ZEROTIER, [], {"zerotier": "right"})
+    assert (vlans(port), check(), verdicts()) == (ZEROTIER, [], {"zerotier": "right"})
 
 
-def test_a_restart_of_virtqemud_while_virtnetworkd_is_away_changes_no_vlan(tap):
+def test_a_restart_of_virtqemud_while_virtnetworkd_is_away_changes_no_vlan(port):
     before = typed()
     stop_libvirtd("TERM", NETWORK_DAEMON)
     start_libvirtd(QEMU_DAEMON)
-    always(lambda: vlans(tap) == ZEROTIER, for_seconds=2)
+    always(lambda: vlans(port) == ZEROTIER, for_seconds=2)
     start_libvirtd(NETWORK_DAEMON)
     eventually_settled()
 
-    assert (vlans(tap), typed()) == (ZEROTIER, before)
+    assert (vlans(port), typed()) == (ZEROTIER, before)
     assert virsh("domstate", "web") == "paused"
     assert check() == []
 
@@ -116,7 +101,7 @@ def ports():
 
 
 @pytest.fixture
-def kept(tap):
+def kept(port):
     """Have a port that libvirt has kept: its VM has ended while virtnetworkd was away. Give the port's uuid."""
     (uuid,) = ports()
     stop_libvirtd("TERM", NETWORK_DAEMON)
