@@ -61,13 +61,13 @@ def test_a_command_that_takes_too_long_is_not_run_again(lab):
     assert done.stderr == "lab: the command took longer than --timeout allows, and was ended\n"
 
 
-def test_at_most_two_labs_stay_on_a_processor():
-    """Labs that find two on each processor stay on none. Other labs can run meanwhile."""
+def test_at_most_three_labs_stay_on_a_processor():
+    """Labs that find three on each processor stay on none. Other labs can run meanwhile."""
     loader = importlib.machinery.SourceFileLoader("lab", str(RUN))
     lab = importlib.util.module_from_spec(importlib.util.spec_from_loader("lab", loader))
     loader.exec_module(lab)
     processors = os.sched_getaffinity(0)
-    all_run = threading.Barrier(2 * len(processors) + 1)
+    all_run = threading.Barrier(3 * len(processors) + 1)
 
     def stay(_number):  # what a thread stays on is its own
         with lab.one_processor():
@@ -81,5 +81,5 @@ def test_at_most_two_labs_stay_on_a_processor():
     ones = [during for during, _ in stays if during != processors]
     assert all(len(during) == 1 for during in ones)
     assert len(ones) < len(stays)
-    assert max(Counter(processor for during in ones for processor in during).values(), default=0) <= 2
+    assert max(Counter(processor for during in ones for processor in during).values(), default=0) <= 3
     assert [after for _, after in stays] == [processors] * len(stays)
