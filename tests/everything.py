@@ -14,7 +14,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 
-AT_ONCE = 4  # a lab has one processor, and sleeps half of its time: four of them keep two processors busy
+AT_ONCE = 5  # a lab has one processor, and sleeps half of its time: five of them keep two processors busy
 LONGEST, NICENESS = 2, "3"  # the first of the list take the longest: one on each processor goes ahead of the others
 SLOWEST = 10
 MINUTE_SECONDS = 60  # between two lines that say how far it is
@@ -39,7 +39,7 @@ def run(tox, environment, place, progress):
 
 def clock(seconds):
     """Given seconds, return them as in "3:05" minutes."""
-    return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
+    return "{}:{:02}".format(*divmod(round(seconds), 60))
 
 
 def slowest(outputs):

@@ -56,7 +56,7 @@ class Ticket(SimpleNamespace):
     uplinks: list[str]  # that are to carry the wanted VLANs, because the network names them
     live: bool  # the interface was there before the ticket
     created: float  # seconds, time.monotonic()
-    released: bool  # libvirt has taken the port back
+    released: bool  # libvirt has released the port
     right: tuple[str, int] | None  # name and index of the interface that was last seen with the VLANs that were wanted
     interface: tuple[str, int] | None  # name and index of the interface that is surely this NIC's; at first `right`
     bridge_index: int  # of the ticket's bridge when mark_bridge() noted that, 0: not noted yet

@@ -15,8 +15,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from halves import half
 from iproute import IP, eventually, ip, ip_batch
+from parts import own_part
 from processes import command_lines
 
 from libvirt_hooks import VERSION
@@ -36,8 +36,8 @@ def pytest_sessionstart():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Keep the half of LAB_HALF, if it says 1 or 2."""
-    kept = half(items)
+    """Keep the part of LAB_PART."""
+    kept = own_part(items)
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
 

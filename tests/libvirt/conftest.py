@@ -13,8 +13,8 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from halves import half
 from iproute import ZEROTIER, eventually, ip, vlans
+from parts import own_part
 from processes import command_lines
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -22,8 +22,9 @@ LIBVIRT = ["/usr/bin/virsh", "-q", "-c", "qemu:///system"]
 BRIDGE = "br0"
 MAC, MAC2 = "52:54:00:00:00:01", "52:54:00:00:00:02"
 LOG = Path("/var/log/libvirt/hooks.log")  # there is no /dev/log in the lab
-# tox -e deb builds the package, tox -e services has the services, tox -e modular the daemons
+# tox -e deb builds the package, -e upgrade two releases; -e services has the services, -e modular the daemons
 collect_ignore = [] if "LAB_DEB" in os.environ else ["test_deb.py"]
+collect_ignore += [] if "LAB_UPGRADE" in os.environ else ["test_upgrade.py"]
 collect_ignore += [] if shutil.which("NetworkManager") else ["test_services.py"]
 collect_ignore += [] if shutil.which("virtqemud") else ["test_modular.py"]
 TICKETS = Path("/run/libvirt-hooks")
@@ -39,8 +40,8 @@ def pytest_sessionstart():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Keep the tests that this libvirt can run, and of these the half of LAB_HALF, if it says 1 or 2."""
-    kept = half(without_containers(items))
+    """Keep the tests that this libvirt can run, and of these the part of LAB_PART."""
+    kept = own_part(without_containers(items))
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
 

@@ -171,12 +171,12 @@ def test_a_nic_that_libvirt_has_made_plain_is_found(taps):
         virsh("domif-setlink", "web", tap, "down")
         eventually(lambda: vlans(tap) == {46: ACCESS})
         (line,) = check()
-        assert f"{tap} zerotier: libvirt has made it a plain bridge NIC, as live updates do (" in line
+        assert f"{tap} zerotier: libvirt has turned it into a plain bridge NIC, as live updates do (" in line
         assert verdicts()["zerotier"] == "right"
         for ticket in TICKETS.glob("*.released"):  # as if that had been before the hooks were there
             ticket.unlink()
         (line,) = check()
-        assert f"{tap} -: libvirt has made it a plain bridge NIC" in line
+        assert f"{tap} -: libvirt has turned it into a plain bridge NIC" in line
     finally:
         virsh("update-device", "web", "/dev/stdin", "--live", stdin=nic(MACS["zerotier"], "zerotier"))
     eventually(lambda: vlans(tap) == {46: ACCESS})

@@ -11,7 +11,9 @@ from ..hookdata import Port
 from ..tickets import Ticket, shown_group
 from ..vlans import Vlans, is_every
 
-MADE_PLAIN = "libvirt has made it a plain bridge NIC, as live updates do (virsh domif-setlink, virt-xml --update)"
+MADE_PLAIN = (
+    "libvirt has turned it into a plain bridge NIC, as live updates do (virsh domif-setlink, virt-xml --update)"
+)
 RIGHT, WRONG, LEFT_ALONE, REFUSED, NOT_ON_BRIDGE = "right", "wrong", "left alone", "refused", "not on bridge"
 VERDICTS = (RIGHT, WRONG, LEFT_ALONE, REFUSED, NOT_ON_BRIDGE)
 # Programs rely on these words (docs/monitoring.md): a code keeps its name and its meaning.

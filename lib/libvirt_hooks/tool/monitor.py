@@ -10,15 +10,52 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shlex
 import signal
 import threading
 
 import sh
 
+from .patience import MINUTE
+
 COMMAND = ["bridge", "-o", "monitor", "link"]
+CHUNK_BYTES = 1 << 16  # as much as a pipe holds
 PR_SET_PDEATHSIG = 1  # source: linux/prctl.h
 # "3: vnet0: <BROADCAST,…", "Deleted 4: veth0@eth0: <BROADCAST,…"; no interface's name has a colon or a space
 LINE = re.compile(rb"(?:Deleted )?(\d+): ([^ :]+): ")
+
+
+class Events:
+    """What one `bridge monitor` after another says. All times are time.monotonic()'s, in seconds."""
+
+    def __init__(self, now: float) -> None:
+        """Start the first one."""
+        self.descriptor = start()  # -1: none runs
+        self.restart_due = 0.0  # 0: one runs
+        self._started, self._pause = now, 1.0
+        self._rest, self._why = b"", ""
+
+    def read(self, now: float) -> tuple[dict[int, str], bool, str]:
+        """Read what there is; return names of interfaces by index, whether others can be missing, and what to say."""
+        chunk = os.read(self.descriptor, CHUNK_BYTES)
+        lines, newline, self._rest = (self._rest + chunk).rpartition(b"\n")
+        names, other = interfaces(lines + newline)
+        self._why = other or self._why
+        if chunk:
+            return names, bool(other), ""
+        os.close(self.descriptor)
+        self.descriptor = -1
+        self._pause = 1.0 if now - self._started > MINUTE else min(2 * self._pause, MINUTE)
+        self.restart_due = now + self._pause
+        return names, bool(other), f"{shlex.join(COMMAND)} has ended ({self._why or 'killed'}) and is started again"
+
+    def restart(self, now: float) -> bool:
+        """Start the next one if that is due, and return whether it was: events can be missing then."""
+        if not self.restart_due or now < self.restart_due:
+            return False
+        self.descriptor, self.restart_due = start(), 0.0
+        self._started, self._rest, self._why = now, b"", ""
+        return True
 
 
 def start() -> int:

@@ -19,13 +19,12 @@ from ..tickets import Ticket
 from ..vlans import Vlans, from_bridge, instead
 from ..wanted import bridge_fault
 from . import monitor, repair
-from .patience import FAULT_SECONDS, MINUTE, Memory, next_look, note_fault, note_repair, note_right
+from .patience import FAULT_SECONDS, Memory, next_look, note_fault, note_repair, note_right
 from .places import Nic, Places, tap_of
 
 ALL_SECONDS = 60  # netlink can lose events
 OTHERS_SECONDS = 0.05  # after events of others only: many of them are then read at once
 LOCKED_SECONDS = 0.25  # a hook process that types holds the lock for some milliseconds
-CHUNK_BYTES = 1 << 16  # as much as a pipe holds
 
 
 def watch(dry_run: bool) -> None:
@@ -61,33 +60,26 @@ class _Watch:
 
     def run(self, ended: int) -> None:
         """Look at what is due, until there is something to read from this descriptor."""
-        events, started, pause = monitor.start(), time.monotonic(), 1.0
-        self.all_due = started + 1  # `bridge monitor` may miss what happens before it listens
-        self.look_at_all(started)
-        start_due, rest, why = 0.0, b"", ""
+        now = time.monotonic()
+        events = monitor.Events(now)
+        self.all_due = now + 1  # `bridge monitor` may miss what happens before it listens
+        self.look_at_all(now)
         while not self.unheard:
-            others_due = [due for due in (self.places.search_due, self.places.uplinks_due, start_due) if due]
+            others_due = [due for due in (self.places.search_due, self.places.uplinks_due, events.restart_due) if due]
             wake_up = min([self.all_due, *others_due, *self.due.values()])
-            files = [ended] if start_due else [ended, events]
+            files = [ended] if events.restart_due else [ended, events.descriptor]
             readable = select.select(files, [], [], max(0.0, wake_up - time.monotonic()))[0]
             now = time.monotonic()
             if ended in readable:
                 return
-            if events in readable and not start_due:
-                chunk = os.read(events, CHUNK_BYTES)
-                lines, newline, rest = (rest + chunk).rpartition(b"\n")
-                names, other = monitor.interfaces(lines + newline)
+            can_miss = events.restart(now)
+            if events.descriptor in readable:
+                names, can_miss, sentence = events.read(now)
                 if names and not self.note(names, now):
                     time.sleep(OTHERS_SECONDS)
-                if other:  # `bridge monitor` has lost events, or says why it ends
-                    why, self.all_due = other, min(self.all_due, now + 1)
-                if not chunk:
-                    os.close(events)
-                    self.say(f"{shlex.join(monitor.COMMAND)} has ended ({why or 'killed'}) and is started again")
-                    pause = 1.0 if now - started > MINUTE else min(2 * pause, MINUTE)
-                    start_due, rest, why = now + pause, b"", ""
-            if start_due and now >= start_due:
-                events, started, start_due = monitor.start(), now, 0.0
+                if sentence:
+                    self.say(sentence)
+            if can_miss:
                 self.all_due = min(self.all_due, now + 1)
             self.look_at_what_is_due(now)
 
