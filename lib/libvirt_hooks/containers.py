@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 
-from . import HookError, statefiles, tickets
+from . import HookError, libvirt_records, tickets
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def is_starting(port: Port) -> bool:
         age_seconds = time.time() - os.stat(note).st_mtime
     except OSError:
         return False
-    return age_seconds <= OLD_SECONDS and not statefiles.container_note_is_newer(port.vm, note)
+    return age_seconds <= OLD_SECONDS and not libvirt_records.container_note_is_newer(port.vm, note)
 
 
 def _path(uuid: str) -> str:

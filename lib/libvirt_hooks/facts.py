@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from types import SimpleNamespace
 
-from . import HookError, containers, lifecycle, log, statefiles, sysfs, taps, tickets, veths
+from . import HookError, containers, libvirt_records, lifecycle, log, sysfs, taps, tickets, veths
 from .decision import Facts
 from .hookdata import parse_network_state
 from .lifecycle import Known
@@ -36,7 +36,7 @@ class Start(SimpleNamespace):
 def kind_of(port: Port) -> Kind:
     """Given a port that libvirt announces, return the kind of its interface: libvirt does not tell the network hook."""
     kind: Kind = taps
-    if containers.is_starting(port) or statefiles.container_note(port.vm, port.vm_uuid):
+    if containers.is_starting(port) or libvirt_records.container_note(port.vm, port.vm_uuid):
         kind = veths
     return kind
 
@@ -44,7 +44,7 @@ def kind_of(port: Port) -> Kind:
 def kind_now(ticket: Ticket) -> Kind:
     """Given the ticket of an interface that has not come, return its kind as libvirt's records are by now."""
     kind: Kind = ticket.kind
-    if statefiles.container_note(ticket.vm, ticket.vm_uuid):
+    if libvirt_records.container_note(ticket.vm, ticket.vm_uuid):
         kind = veths
     return kind
 
@@ -66,14 +66,14 @@ def of_announced(port: Port, network: Network) -> Facts:
     starts = containers.is_starting(port)
     own, stranger = ("", "") if starts else port.kind.announced(port)
     uncalled = ""
-    if port.kind is taps and statefiles.is_defined_container(port.vm, port.vm_uuid):
+    if port.kind is taps and libvirt_records.is_defined_container(port.vm, port.vm_uuid):
         daemon = veths.daemon()
         uncalled = f"the {veths.HOOK} hook was not called: install it, systemctl restart {daemon}, and try again"
     its_tickets = tickets.of(port.bridge, tickets.key(port))
     found = of_port(port, network, own, [stranger] if stranger else [], its_tickets)
     found.starts, found.uncalled = starts, uncalled
-    found.again = statefiles.has_port(network.name, port.uuid)
-    found.used = statefiles.uses_port(port.vm, port.uuid)
+    found.again = libvirt_records.has_port(network.name, port.uuid)
+    found.used = libvirt_records.uses_port(port.vm, port.uuid)
     return found
 
 
@@ -99,8 +99,8 @@ def of_start(domain: Domain) -> list[Start]:
 
 def known(ticket: Ticket) -> Known:
     """Given a ticket, return what is known about its port and its interface."""
-    noted = statefiles.has_port(ticket.network, ticket.uuid)
-    used = noted and not ticket.right and statefiles.uses_port(ticket.vm, ticket.uuid)
+    noted = libvirt_records.has_port(ticket.network, ticket.uuid)
+    used = noted and not ticket.right and libvirt_records.uses_port(ticket.vm, ticket.uuid)
     return Known(ticket=ticket, noted=noted, lives=ticket.kind.lives(ticket), used=used)
 
 
@@ -132,7 +132,7 @@ def _port(domain: Domain, nic: Nic, kind: Kind) -> Port | None:
     try:
         return kind.port_at_start(domain, nic)
     except HookError as error:
-        if nic.group or b"default='yes'" in statefiles.network_state(nic.network):
+        if nic.group or b"default='yes'" in libvirt_records.network_state(nic.network):
             raise
         log.warning(f"{log.nic(domain.name, nic.mac, '', '')}: left alone, because it has no portgroup: {error}")
         return None
@@ -144,12 +144,12 @@ def _network(nic: Nic, port: Port) -> Network | None:
 
     Raises HookError if the record is missing, and the NIC names a portgroup.
     """
-    xml = statefiles.network_state(nic.network)
+    xml = libvirt_records.network_state(nic.network)
     if why_not_ours(port) or not (port.group or b"default='yes'" in xml):
         return None
     if not xml:
         raise HookError(
             f"the network hook was not called, and libvirtd has no record of network {nic.network} that says what "
-            f"portgroup '{port.group}' means: systemctl restart {statefiles.network_daemon()}, and try again"
+            f"portgroup '{port.group}' means: systemctl restart {libvirt_records.network_daemon()}, and try again"
         )
     return parse_network_state(xml, port)

@@ -14,7 +14,7 @@ from . import HookError, facts, locks, log, refusals, sysfs, tickets
 from .decision import decide, why_not_beside, why_not_both
 from .facts import Start
 from .hookdata import Domain, parse_domain
-from .statefiles import network_daemon
+from .libvirt_records import network_daemon
 from .tickets import Ticket
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from . import HookError, containers, facts, lifecycle, locks, log, missing_package, refusals, statefiles, tickets
+from . import HookError, containers, facts, libvirt_records, lifecycle, locks, log, missing_package, refusals, tickets
 from .decision import decide, name_clash
 from .detach import run_detached
 from .hookdata import Port, parse_network
@@ -60,7 +60,7 @@ def port_created(xml: bytes) -> None:
     except HookError as error:
         containers.forget_start(port.vm_uuid)  # libvirt gives the start up
         sentence = f"{tickets.guest(port)}, NIC {port.mac}: {error}"
-        if not statefiles.has_started(port.vm):  # else it goes on: a hot plug, or a daemon that was restarted
+        if not libvirt_records.has_started(port.vm):  # else it goes on: a hot plug, or a daemon that was restarted
             refusals.note(port.vm_uuid, port.vm, sentence)
         raise HookError(sentence) from error
 

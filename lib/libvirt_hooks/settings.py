@@ -8,7 +8,7 @@ Source: libvirt, src/qemu/qemu_interface.c, qemuInterfaceBridgeConnect() and qem
 
 from __future__ import annotations
 
-from . import statefiles, sysfs
+from . import libvirt_records, sysfs
 from .hookdata import parse_port_state
 from .tickets import Ticket
 from .vlans import Vlans
@@ -56,9 +56,9 @@ def may_add_entries(ticket: Ticket, name: str) -> bool | None:
     somebody else has done it before, libvirt takes that for an error, and the guest does not run.
     Source: libvirt, src/util/virnetdevbridge.c, virNetDevBridgeFDBAddDel().
     """
-    if not statefiles.is_running(ticket.vm):
+    if not libvirt_records.is_running(ticket.vm):
         return False
-    return True if statefiles.runs_with(ticket.vm, name) else None
+    return True if libvirt_records.runs_with(ticket.vm, name) else None
 
 
 def entries(ticket: Ticket, name: str) -> list[list[str]]:
@@ -86,7 +86,7 @@ def _noted(ticket: Ticket) -> tuple[bool, bool]:
     A ticket of release 1.0.0 does not say it: then libvirt's record of the port does.
     """
     if ticket.isolated is None:
-        record = statefiles.port_state(ticket.network, ticket.uuid)
+        record = libvirt_records.port_state(ticket.network, ticket.uuid)
         port = parse_port_state(record) if record else None
         return bool(port and port.isolated), bool(port and port.fdb_managed)
     return ticket.isolated, ticket.fdb_managed

@@ -8,7 +8,7 @@ The same functions as veths.py's; interfaces.py says what each does.
 
 from __future__ import annotations
 
-from . import HookError, log, statefiles, sysfs
+from . import HookError, libvirt_records, log, sysfs
 from .hookdata import Domain, Nic, Port, port_of
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
@@ -32,7 +32,7 @@ def key(mac: str) -> str:
 
 def daemon() -> str:
     """Return the name of the daemon that calls the qemu hook."""
-    return statefiles.daemon("virtqemud")
+    return libvirt_records.daemon("virtqemud")
 
 
 def announced(port: Port) -> tuple[str, str]:
@@ -41,7 +41,7 @@ def announced(port: Port) -> tuple[str, str]:
     Each is a name, "" for none.
     """
     taps = sysfs.taps_with(key(port.mac), port.bridge)
-    own = next((tap for tap in taps if statefiles.runs_with(port.vm, tap)), "")
+    own = next((tap for tap in taps if libvirt_records.runs_with(port.vm, tap)), "")
     return own, "" if own else next(iter(taps), "")
 
 
@@ -91,7 +91,7 @@ def lives(ticket: Ticket) -> bool:
 def survives(ticket: Ticket) -> bool:
     """Given a ticket whose port libvirt takes back, return whether its tap lives on: then it is a live change."""
     name = anywhere(ticket)
-    return bool(name) and bool(ticket.right or statefiles.runs_with(ticket.vm, name))
+    return bool(name) and bool(ticket.right or libvirt_records.runs_with(ticket.vm, name))
 
 
 def check(ticket: Ticket, name: str) -> None:

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 
 from . import HookError, interfaces, log, sysfs
 from .hookdata import Port
+from .libvirt_records import has_port
 from .log import one_line
-from .statefiles import has_port
 from .vlans import Vlans, from_text, to_text
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much

@@ -8,7 +8,7 @@ The same functions as taps.py's; interfaces.py says what each does.
 
 from __future__ import annotations
 
-from . import HookError, statefiles, sysfs
+from . import HookError, libvirt_records, sysfs
 from .hookdata import Domain, Nic, Port, parse_domain_state, parse_port_state
 
 TYPE_CHECKING = False  # as typing's, which itself costs libvirtd too much
@@ -29,7 +29,7 @@ def key(mac: str) -> str:
 
 def daemon() -> str:
     """Return the name of the daemon that calls the lxc hook."""
-    return statefiles.daemon("virtlxcd")
+    return libvirt_records.daemon("virtlxcd")
 
 
 def announced(port: Port) -> tuple[str, str]:
@@ -46,13 +46,13 @@ def port_at_start(domain: Domain, nic: Nic) -> Port | None:
     The container's XML does not have the port yet (seen on libvirt 9.0), but libvirt's record of the port is there.
     Raises HookError if that is not so, or cannot be read, and the NIC has a portgroup.
     """
-    records = statefiles.port_notes(nic.network, domain.uuid, nic.mac)
+    records = libvirt_records.port_notes(nic.network, domain.uuid, nic.mac)
     if records:  # the newest: a daemon that was down keeps the records of earlier starts
         return parse_port_state(records[0])
     if nic.group:
         raise HookError(
             f"libvirt has no record of this NIC's port in network {nic.network}: systemctl restart "
-            f"{statefiles.network_daemon()}, and try again"
+            f"{libvirt_records.network_daemon()}, and try again"
         )
     return None
 
@@ -123,10 +123,10 @@ def check(ticket: Ticket, name: str) -> None:
 
 def _noted(of: Port | Ticket) -> str:
     """Given a port or its ticket, return the veth that libvirt's record of the container names for it, or ""."""
-    xml = statefiles.container_note(of.vm, of.vm_uuid)
+    xml = libvirt_records.container_note(of.vm, of.vm_uuid)
     container = parse_domain_state(xml) if xml else None
     # the names of the veths of a container that has ended can be others' by now
-    if container is None or not statefiles.controller_lives(of.vm, container.pid):
+    if container is None or not libvirt_records.controller_lives(of.vm, container.pid):
         return ""
     return next((nic.tap for nic in container.nics if nic.port_uuid == of.uuid), "")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from libvirt_hooks import HookError, facts, interfaces, statefiles, sysfs, taps, veths
+from libvirt_hooks import HookError, facts, interfaces, libvirt_records, sysfs, taps, veths
 from libvirt_hooks.hookdata import parse_domain_state
 from libvirt_hooks.tickets import Ticket
 
@@ -22,7 +22,7 @@ NIC, OTHER = BOX.nics
 def host(tmp_path, monkeypatch):
     """Have a /sys and libvirt's records below a directory; return it."""
     monkeypatch.setattr(sysfs, "NET", str(tmp_path / "net"))
-    monkeypatch.setattr(statefiles, "DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(libvirt_records, "DIRECTORY", str(tmp_path))
     (tmp_path / "lxc").mkdir()
     (tmp_path / "net/br0/brif").mkdir(parents=True)
     return tmp_path

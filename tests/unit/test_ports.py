@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from libvirt_hooks import hookdata, network, statefiles, sysfs, taps, tickets
+from libvirt_hooks import hookdata, libvirt_records, network, sysfs, taps, tickets
 from libvirt_hooks.tickets import Ticket
 from libvirt_hooks.vlans import access
 
@@ -25,7 +25,7 @@ TAP = "fe:54:00:00:00:01"  # of the captured MAC address
 def host(tmp_path, monkeypatch):
     """Give a directory that stands for a host with a bridge br0 without ports."""
     monkeypatch.setattr(tickets, "DIRECTORY", str(tmp_path / "run"))
-    monkeypatch.setattr(statefiles, "DIRECTORY", str(tmp_path / "libvirt"))
+    monkeypatch.setattr(libvirt_records, "DIRECTORY", str(tmp_path / "libvirt"))
     monkeypatch.setattr(sysfs, "NET", str(tmp_path / "net"))
     (tmp_path / "net/br0/bridge").mkdir(parents=True)
     (tmp_path / "net/br0/brif").mkdir()

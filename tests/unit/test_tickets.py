@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from libvirt_hooks import HookError, containers, facts, log, statefiles, sysfs, taps, tickets, veths
+from libvirt_hooks import HookError, containers, facts, libvirt_records, log, sysfs, taps, tickets, veths
 from libvirt_hooks.hookdata import Port
 from libvirt_hooks.tickets import Ticket
 from libvirt_hooks.vlans import access, every
@@ -18,7 +18,7 @@ NOW = 1000.0
 @pytest.fixture(autouse=True)
 def directories(tmp_path, monkeypatch):
     monkeypatch.setattr(tickets, "DIRECTORY", str(tmp_path / "tickets"))
-    monkeypatch.setattr(statefiles, "DIRECTORY", str(tmp_path / "libvirt"))
+    monkeypatch.setattr(libvirt_records, "DIRECTORY", str(tmp_path / "libvirt"))
     monkeypatch.setattr(sysfs, "NET", str(tmp_path / "net"))
     (tmp_path / "net").mkdir()
     return tmp_path

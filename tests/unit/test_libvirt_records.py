@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from libvirt_hooks import statefiles, veths
+from libvirt_hooks import libvirt_records, veths
 from libvirt_hooks.hookdata import parse_domain_state, parse_port_state
 
 UUID = "caa15290-e4fa-4d2b-a36b-68e22861b043"
@@ -24,26 +24,26 @@ def run(tmp_path, monkeypatch):
     (tmp_path / "qemu/lan.xml").write_bytes(
         f"<domain><name>\xff</name><source portid='{UUID}'/><target dev='vnet0'/></domain>".encode("latin-1")
     )
-    monkeypatch.setattr(statefiles, "DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(libvirt_records, "DIRECTORY", str(tmp_path))
     return tmp_path
 
 
 def test_a_port_that_libvirt_has_granted_is_there():
-    assert statefiles.has_port("lan", UUID)
-    assert not statefiles.has_port("lan", UUID.replace("3", "4"))
-    assert not statefiles.has_port("dmz", UUID)
+    assert libvirt_records.has_port("lan", UUID)
+    assert not libvirt_records.has_port("lan", UUID.replace("3", "4"))
+    assert not libvirt_records.has_port("dmz", UUID)
 
 
 def test_a_vm_runs_with_its_own_tap():
-    assert statefiles.runs_with("lan", "vnet0")
-    assert not statefiles.runs_with("lan", "vnet")
-    assert not statefiles.runs_with("db", "vnet0")
+    assert libvirt_records.runs_with("lan", "vnet0")
+    assert not libvirt_records.runs_with("lan", "vnet")
+    assert not libvirt_records.runs_with("db", "vnet0")
 
 
 def test_a_vm_uses_its_own_port():
-    assert statefiles.uses_port("lan", UUID)
-    assert not statefiles.uses_port("lan", UUID[:-1])
-    assert not statefiles.uses_port("db", UUID)
+    assert libvirt_records.uses_port("lan", UUID)
+    assert not libvirt_records.uses_port("lan", UUID[:-1])
+    assert not libvirt_records.uses_port("db", UUID)
 
 
 @pytest.mark.parametrize("name", ["", "../network/lan", "../qemu/lan", "lan/../lan", "/lan", "lan\0"])
@@ -52,9 +52,9 @@ def test_a_name_that_is_no_file_name_leads_nowhere(name, run):
     (run / f"network/ports/{UUID}.xml").touch()  # what a network without a name would lead to
     (run / "qemu/.xml").write_text(f"<source portid='{UUID}'/><target dev='vnet0'/>")
 
-    assert not statefiles.has_port(name, UUID)
-    assert not statefiles.runs_with(name, "vnet0")
-    assert not statefiles.uses_port(name, UUID)
+    assert not libvirt_records.has_port(name, UUID)
+    assert not libvirt_records.runs_with(name, "vnet0")
+    assert not libvirt_records.uses_port(name, UUID)
 
 
 # Containers
@@ -66,8 +66,8 @@ DATA = Path(__file__).resolve().parents[1] / "data"
 @pytest.fixture
 def box(tmp_path, monkeypatch):
     """Have libvirt's records of container box and of its first port, as captured; return their directory."""
-    monkeypatch.setattr(statefiles, "DIRECTORY", str(tmp_path))
-    monkeypatch.setattr(statefiles, "CONFIGURATION", str(tmp_path / "etc"))
+    monkeypatch.setattr(libvirt_records, "DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(libvirt_records, "CONFIGURATION", str(tmp_path / "etc"))
     ports = tmp_path / "network/lan/ports"
     for directory in (ports, tmp_path / "lxc", tmp_path / "etc/lxc", tmp_path / "etc/qemu"):
         directory.mkdir(parents=True, exist_ok=True)
@@ -78,13 +78,13 @@ def box(tmp_path, monkeypatch):
 
 
 def test_the_note_of_a_port_is_found_by_owner_and_mac_address(box):
-    (note,) = statefiles.port_notes("lan", BOX, "52:54:00:00:00:01")
+    (note,) = libvirt_records.port_notes("lan", BOX, "52:54:00:00:00:01")
 
     assert parse_port_state(note).uuid == "f81c79fc-f58a-4438-9487-46ef99d724c9"
-    assert statefiles.port_notes("lan", BOX.replace("1", "2"), "52:54:00:00:00:01") == []
-    assert statefiles.port_notes("lan", BOX, "52:54:00:00:00:02") == []
-    assert statefiles.port_notes("../network/lan", BOX, "52:54:00:00:00:01") == []
-    assert statefiles.port_notes("wan", BOX, "52:54:00:00:00:01") == []
+    assert libvirt_records.port_notes("lan", BOX.replace("1", "2"), "52:54:00:00:00:01") == []
+    assert libvirt_records.port_notes("lan", BOX, "52:54:00:00:00:02") == []
+    assert libvirt_records.port_notes("../network/lan", BOX, "52:54:00:00:00:01") == []
+    assert libvirt_records.port_notes("wan", BOX, "52:54:00:00:00:01") == []
 
 
 @pytest.mark.parametrize("stale", ["0", "f"])  # its name comes before, and behind, that of this start's note
@@ -97,22 +97,22 @@ def test_the_newest_note_of_a_port_comes_first(box, stale):
     os.utime(old, ns=(4, 4))
     os.utime(note, ns=(5, 5))
 
-    newest, oldest = statefiles.port_notes("lan", BOX, "52:54:00:00:00:01")
+    newest, oldest = libvirt_records.port_notes("lan", BOX, "52:54:00:00:00:01")
     assert (newest, oldest) == (note.read_bytes(), old.read_bytes())
 
 
 def test_the_note_of_a_container_is_that_of_its_uuid(box):
-    container = parse_domain_state(statefiles.container_note("box", BOX))
+    container = parse_domain_state(libvirt_records.container_note("box", BOX))
 
     assert (container.name, container.uuid, container.type) == ("box", BOX, "lxc")
     assert container.pid.isdecimal()
-    assert all(statefiles.uses_port("box", nic.port_uuid) for nic in container.nics)
+    assert all(libvirt_records.uses_port("box", nic.port_uuid) for nic in container.nics)
     assert [(nic.mac, bool(nic.port_uuid), bool(nic.tap)) for nic in container.nics] == [
         ("52:54:00:00:00:01", True, True), ("52:54:00:00:00:02", True, True)
     ]  # fmt: skip
-    assert statefiles.container_note("box", BOX.replace("1", "2")) == b""  # another of the same name
-    assert statefiles.container_note("web", BOX) == b""
-    assert statefiles.container_note("../lxc/box", BOX) == b""
+    assert libvirt_records.container_note("box", BOX.replace("1", "2")) == b""  # another of the same name
+    assert libvirt_records.container_note("web", BOX) == b""
+    assert libvirt_records.container_note("../lxc/box", BOX) == b""
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_a_container_is_defined_if_libvirt_has_it_and_no_vm_of_that_uuid(box, fi
     for driver in files:
         shutil.copy(DATA / "lxc-prepare.xml", box / "etc" / driver / "box.xml")
 
-    assert statefiles.is_defined_container("box", BOX) is expected
-    assert statefiles.is_defined_container("../lxc/box", BOX) is False
+    assert libvirt_records.is_defined_container("box", BOX) is expected
+    assert libvirt_records.is_defined_container("../lxc/box", BOX) is False
 
 
 def test_a_controller_is_known_by_its_containers_name():
@@ -138,27 +138,27 @@ def test_a_controller_is_known_by_its_containers_name():
         try:
             while not Path(f"/proc/{controller.pid}/cmdline").read_bytes():  # not yet there, a moment after exec
                 time.sleep(0.01)
-            lives = [statefiles.controller_lives(name, str(controller.pid)) for name in ("box", "bo", "ox", "")]
+            lives = [libvirt_records.controller_lives(name, str(controller.pid)) for name in ("box", "bo", "ox", "")]
         finally:
             controller.kill()
 
     assert lives == [True, False, False, False]
-    assert not statefiles.controller_lives("box", str(controller.pid))
-    assert not statefiles.controller_lives("box", "")
-    assert not statefiles.controller_lives("box", "self/../1")
+    assert not libvirt_records.controller_lives("box", str(controller.pid))
+    assert not libvirt_records.controller_lives("box", "")
+    assert not libvirt_records.controller_lives("box", "self/../1")
 
 
 def test_which_was_written_later(box):
     note = box / "lxc/box.xml"
     other = box / "starting"
-    assert not statefiles.container_note_is_newer("box", str(other))  # there is no such file
+    assert not libvirt_records.container_note_is_newer("box", str(other))  # there is no such file
     other.touch()
     os.utime(note, ns=(5, 5))
     os.utime(other, ns=(4, 4))
-    assert statefiles.container_note_is_newer("box", str(other))
+    assert libvirt_records.container_note_is_newer("box", str(other))
     os.utime(other, ns=(5, 5))
-    assert not statefiles.container_note_is_newer("box", str(other))
-    assert not statefiles.container_note_is_newer("web", str(other))
+    assert not libvirt_records.container_note_is_newer("box", str(other))
+    assert not libvirt_records.container_note_is_newer("web", str(other))
 
 
 def test_the_daemon_of_containers_is_the_one_that_there_is(box):
