@@ -54,6 +54,7 @@ digraph vlans {{
 LEGEND = "A line is a VLAN: untagged, or tagged if the line ends in a dot. What is wrong is red."
 
 ToVms = dict[str, list[tuple[str, str]]]  # by a VM's uuid: where each line to the VM begins, and its attributes
+Drawn = tuple[list[str], list[str]]  # boxes in a bridge's frame, and lines from the bridge's uplinks to the boxes
 
 
 def to_dot(nics: list[NicState], bridges: list[BridgeState], host: str) -> str:
@@ -84,6 +85,20 @@ def _bridge(name: str, bridge: BridgeState, nics: list[NicState], to_vms: ToVms)
     ups = {uplink: f"{name}u{number}" for number, uplink in enumerate(bridge.uplinks)}
     boxes = [f"    {up} [label={quoted([uplink])}, style=solid]" for uplink, up in ups.items()]
     lines = []
+    for draw in (_vlans_in_use, _no_filter, _every_vlan):
+        its_boxes, its_lines = draw(name, bridge, here, ups, to_vms)
+        boxes += its_boxes
+        lines += its_lines
+    if not boxes:
+        boxes.append(f'    {name}none [label="", style=invis]')  # graphviz draws nothing around nothing
+    colour = IN_RED if bridge.fault else f'color="{GREY}"'
+    start = f"  subgraph cluster_{name} {{\n    label={quoted(about)}\n    graph [{colour}, style=rounded]"
+    return [start, *boxes, "  }", *lines]
+
+
+def _vlans_in_use(name: str, bridge: BridgeState, here: list[NicState], ups: dict[str, str], to_vms: ToVms) -> Drawn:
+    """Given a bridge, its name, NICs and uplinks in the graph, draw its VLANs, and add their lines to VMs."""
+    boxes, lines = [], []
     for number, uses in enumerate(_alike(vlans_in_use(here, [bridge], []))):
         vlan, look = f"{name}v{number}", _look(number)
         boxes.append(f"    {vlan} [{_vlan(uses, look)}]")
@@ -92,25 +107,32 @@ def _bridge(name: str, bridge: BridgeState, nics: list[NicState], to_vms: ToVms)
             lines.append(f"  {name}u0 -> {vlan} [style=invis]")  # keeps it in line with the other VLANs
         for member in uses[0].members:
             to_vms[member.nic.port.vm_uuid].append((vlan, _to_vm(member, look)))
-    if bridge.exists and not bridge.filters_vlans:
-        boxes.append(f'    {name}any [label="does not filter VLANs:\\nall VMs reach each other"]')
-        lines += [f'  {up} -> {name}any [color="{GREY}"]' for up in ups.values()]
-        for nic in here:
-            to_vms[nic.port.vm_uuid].append((f"{name}any", f'color="{GREY}"'))
+    return boxes, lines
+
+
+def _no_filter(name: str, bridge: BridgeState, here: list[NicState], ups: dict[str, str], to_vms: ToVms) -> Drawn:
+    """Given the same, draw that all VMs on a bridge reach each other, if the bridge does not filter VLANs."""
+    if not bridge.exists or bridge.filters_vlans:
+        return [], []
+    for nic in here:
+        to_vms[nic.port.vm_uuid].append((f"{name}any", f'color="{GREY}"'))
+    box = f'    {name}any [label="does not filter VLANs:\\nall VMs reach each other"]'
+    return [box], [f'  {up} -> {name}any [color="{GREY}"]' for up in ups.values()]
+
+
+def _every_vlan(name: str, bridge: BridgeState, here: list[NicState], ups: dict[str, str], to_vms: ToVms) -> Drawn:
+    """Given the same, draw a box for the NICs that are in every VLAN, if there are any."""
     every = in_every_vlan(here, [bridge])
-    if every:
-        boxes.append(f'    {name}every [label="every VLAN"]')
-        for uplink, vlans in bridge.uplinks.items():
-            some = "" if is_every(vlans) else ', label="some of them"'
-            lines.append(f'  {ups[uplink]} -> {name}every [color="{GREY}"{some}]')
+    if not every:
+        return [], []
     for nic in every:
         look = f'color="{GREY}"' if verdict(nic) in (RIGHT, LEFT_ALONE) else f'color="{RED}"'
         to_vms[nic.port.vm_uuid].append((f"{name}every", f"{look}, arrowhead=dot"))
-    if not boxes:
-        boxes.append(f'    {name}none [label="", style=invis]')  # graphviz draws nothing around nothing
-    colour = IN_RED if bridge.fault else f'color="{GREY}"'
-    start = f"  subgraph cluster_{name} {{\n    label={quoted(about)}\n    graph [{colour}, style=rounded]"
-    return [start, *boxes, "  }", *lines]
+    lines = []
+    for uplink, vlans in bridge.uplinks.items():
+        some = "" if is_every(vlans) else ', label="some of them"'
+        lines.append(f'  {ups[uplink]} -> {name}every [color="{GREY}"{some}]')
+    return [f'    {name}every [label="every VLAN"]'], lines
 
 
 def _to_vm(member: Member, look: str) -> str:
