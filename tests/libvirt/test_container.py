@@ -165,6 +165,13 @@ def test_the_life_of_a_container(lists, container, tmp_path):
     eventually_settled()
     assert current("box", MAC, MAC2, MAC3, MAC4) == expected
 
+    lxc("define", "/dev/stdin", stdin=lxc("dumpxml", "--inactive", "box").replace("'zerotier'", "'server'"))
+    assert tool("apply", "box")[0] == 0
+    assert current("box", MAC, MAC2, MAC3, MAC4) == [SERVER, LAB, EVERY, DEFAULT]
+    start_libvirtd()  # it announces the portgroup that the container was started with
+    eventually_settled()
+    assert current("box", MAC, MAC2, MAC3, MAC4) == [SERVER, LAB, EVERY, DEFAULT]
+
     uuid = lxc("domuuid", "box")
     ending = instead_of_virsh(tmp_path, ENDING.format(uuid=uuid).replace("qemu:///", "lxc:///"))
     assert tool("show", env=ending)[2] == [f"libvirt-vlan: container {uuid} has stopped in the meantime"]
