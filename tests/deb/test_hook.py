@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""debian/hook, the shell script that libvirt runs, where Python is missing or broken: its text, in a plain shell."""
+"""debian/hook, which libvirt runs, where Python or lib is missing or broken: the script's text, in a plain shell."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +24,9 @@ PLAIN = (DATA / "qemu-start.xml").read_text().replace("portgroup=", "p=")
 @pytest.fixture
 def host(tmp_path):
     """Give the directory of a host whose hooks have no lib, so that these themselves refuse what names a portgroup."""
-    shutil.copytree(REPOSITORY / "hooks", tmp_path / "code")
+    (tmp_path / "code").mkdir()
+    for hook in (REPOSITORY / "hooks").iterdir():
+        (tmp_path / "code" / hook.name).write_text(hook.read_text().replace("/run/libvirt-hooks", f"{tmp_path}/run"))
     (tmp_path / "run").mkdir()
     (tmp_path / "python3").symlink_to(sys.executable)
     return tmp_path
@@ -101,13 +102,26 @@ def test_without_python_everything_else_passes(host, how, hook, operation, xml):
         ("lxc", f"veth-{MAC}.{UUID}", f"<mac address='{MAC}'/>"),
     ],
 )
-def test_without_python_a_ticket_counts_as_a_portgroup(host, hook, ticket, xml):
-    break_python(host, "absent")
+@pytest.mark.parametrize("missing", ["Python", "lib"])
+def test_without_python_or_lib_a_ticket_counts_as_a_portgroup(host, missing, hook, ticket, xml):
+    if missing == "Python":
+        break_python(host, "absent")
     assert call(host, hook, "start", xml)[0] == 0
     (host / "run" / ticket).touch()
 
     assert call(host, hook, "start", xml)[0] == 1
     assert call(host, hook, "start", "<domain/>")[0] == 0
+
+
+@pytest.mark.parametrize("note", ["uplinks.br0", f"refused.{UUID}", f"starting.{UUID}", "lock"])
+@pytest.mark.parametrize("missing", ["Python", "lib"])
+def test_without_python_or_lib_what_is_no_ticket_stops_no_vm(host, missing, note):
+    """`check` and the hooks remember uplinks and refused starts beside the tickets."""
+    if missing == "Python":
+        break_python(host, "absent")
+    (host / "run" / note).touch()
+
+    assert call(host, "qemu", "start", f"<domain><uuid>{UUID}</uuid><source bridge='br0'/></domain>")[0] == 0
 
 
 @pytest.mark.parametrize(("hook", "operation", "xml"), STOPPED)

@@ -165,19 +165,25 @@ def test_the_life_of_a_container(lists, container, tmp_path):
     eventually_settled()
     assert current("box", MAC, MAC2, MAC3, MAC4) == expected
 
-    lxc("define", "/dev/stdin", stdin=lxc("dumpxml", "--inactive", "box").replace("'zerotier'", "'server'"))
-    assert tool("apply", "box")[0] == 0
-    assert current("box", MAC, MAC2, MAC3, MAC4) == [SERVER, LAB, EVERY, DEFAULT]
-    start_libvirtd()  # it announces the portgroup that the container was started with
-    eventually_settled()
-    assert current("box", MAC, MAC2, MAC3, MAC4) == [SERVER, LAB, EVERY, DEFAULT]
-
     uuid = lxc("domuuid", "box")
     ending = instead_of_virsh(tmp_path, ENDING.format(uuid=uuid).replace("qemu:///", "lxc:///"))
     assert tool("show", env=ending)[2] == [f"libvirt-vlan: container {uuid} has stopped in the meantime"]
     nothing_left_behind()
     lines = LOG.read_text().splitlines()[before:]
     assert not [line for line in lines if "trying again" in line or "unexpected" in line]
+
+
+def test_a_running_container_is_moved_by_its_definition_and_stays_there(lists, container):
+    lxc("define", "/dev/stdin", stdin=container("box", nic(MAC, "zerotier"), nic(MAC2, "lab")))
+    lxc("start", "box")
+    lxc("define", "/dev/stdin", stdin=lxc("dumpxml", "--inactive", "box").replace("'zerotier'", "'server'"))
+
+    assert tool("apply", "box")[0] == 0
+
+    assert current("box", MAC, MAC2) == [SERVER, LAB]
+    start_libvirtd()  # it announces the portgroup that the container was started with
+    eventually_settled()
+    assert current("box", MAC, MAC2) == [SERVER, LAB]
 
 
 def test_what_cannot_work_is_refused_and_leaves_nothing(lists, container):
