@@ -17,11 +17,11 @@ class HookError(Exception):
     """What the operator must know: one sentence that says what is wrong and what to do.
 
     What stops libvirt is caught in hook.run(): there it becomes a log line, the line on stderr that libvirt shows, and
-    exit status 1. refuses says that this VM must not start, whatever else is known of it.
+    exit status 1 if it refuses or if the hook may stop libvirt.
     """
 
     def __init__(self, message: str, refuses: bool = False) -> None:
-        """Given the sentence, and whether it is about a NIC that has wanted VLANs, be that error."""
+        """Given the sentence, and whether this guest must not start, whatever else is known of it, be that error."""
         super().__init__(message)
         self.refuses = refuses
 

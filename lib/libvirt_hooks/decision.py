@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What becomes of a port: left alone, refused, or given these VLANs. Pure: facts.py has read all that is needed.
 
-The network hook, the qemu and lxc hooks where the network hook was not called, and the tool's show, check, sync and
-plan all ask decide().
+The network hook, the qemu and lxc hooks where the network hook was not called, and all of the tool's commands that look
+at NICs ask decide().
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Looking at everything that a decision about a port needs, once: /sys, libvirt's records and the tickets.
 
-libvirtd waits, so nothing is read that the decision can do without. Changes nothing.
+libvirtd waits, so nothing is read that the decision can do without. Writes no file.
 """
 
 from __future__ import annotations

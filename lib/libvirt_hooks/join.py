@@ -27,7 +27,7 @@ PROCESS_SECONDS = 5
 LOOK_SECONDS = 0.02  # between two looks whether the process is done
 
 
-def set_vlans_of(xml: bytes) -> None:
+def before_guest_runs(xml: bytes) -> None:
     """Given the XML of a guest that is about to run, give each of its NICs that is not left alone its wanted VLANs.
 
     Raises HookError if a NIC cannot have them.
@@ -41,7 +41,7 @@ def set_vlans_of(xml: bytes) -> None:
             if ticket is None:
                 _check_left_alone(domain, start, kind)
             else:
-                _make_right(ticket, start, kind)
+                _wait_or_set(ticket, start, kind)
         except HookError as error:
             interface = f"{kind.INTERFACE} {start.nic.guest_end or start.nic.tap}"
             sentence = f"NIC {start.nic.mac}, {interface}: {error}"
@@ -85,7 +85,7 @@ def _ticket(start: Start, kind: Kind, starts: list[Start]) -> Ticket | None:
     return ticket
 
 
-def _make_right(ticket: Ticket, start: Start, kind: Kind) -> None:
+def _wait_or_set(ticket: Ticket, start: Start, kind: Kind) -> None:
     """Given a NIC's ticket, what is known about the NIC and its kind, wait for the guest's process, or set the VLANs.
 
     libvirt itself names the interface: that is better evidence than the interface's address.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What libvirtd notes in /run/libvirt. A hook reads it there, because a hook that asks libvirtd waits for ever.
+"""libvirt's records, in /run/libvirt and /etc/libvirt: a hook that asked libvirtd instead would wait for ever.
 
 The files are no API of libvirt's, but have not moved in years. Where there is no file, the answer is no.
 """

@@ -25,7 +25,7 @@ def _prepare(xml: bytes) -> None:
 def _start(xml: bytes) -> None:
     from .containers import forget_start
     from .hookdata import parse_identity
-    from .join import set_vlans_of
+    from .join import before_guest_runs
 
     forget_start(parse_identity(xml).uuid)
-    set_vlans_of(xml)
+    before_guest_runs(xml)

@@ -24,6 +24,6 @@ def _save(xml: bytes) -> None:
 
 
 def _start(xml: bytes) -> None:
-    from .join import set_vlans_of
+    from .join import before_guest_runs
 
-    set_vlans_of(xml)
+    before_guest_runs(xml)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Giving an interface the wanted VLANs of its ticket: for the detached process, the hooks' `start`, sync and watch.
+"""Giving an interface the wanted VLANs of its ticket: for the detached process, the hooks' `start`, and the tool.
 
 Everything is imported here, before any waiting: an upgrade of the hooks meanwhile must not mix two versions.
 """
@@ -17,7 +17,7 @@ from .vlans import Vlans, changes, from_bridge, instead
 # a function that is called like bridge.type_commands() and returns the same
 TypeCommands = Callable[[list[list[str]], str], list[object]]
 
-LOCK_WAIT_SECONDS = 90  # another process holds the lock for three batches at most, each of bridge.TIMEOUT_SECONDS
+LOCK_WAIT_SECONDS = 90  # a process that types holds the lock for milliseconds; one whose `bridge` hangs, for far longer
 
 
 def when_unlocked(ticket: Ticket, attempt: Callable[[], None]) -> None:

@@ -195,6 +195,15 @@ def by_nic(nic_key: str = "") -> dict[tuple[str, str], list[Ticket]]:
     return found
 
 
+def names_by_key() -> dict[str, set[str]]:
+    """Return, by their NICs' keys, what follows the key in the name of each ticket's file; no ticket is read."""
+    found: dict[str, set[str]] = {}
+    for entry in _entries():
+        nic_key, _, rest = entry.name.partition(".")
+        found.setdefault(nic_key, set()).add(rest)
+    return found
+
+
 def not_in(known: set[tuple[str, int]], since_ns: int) -> list[Ticket]:
     """Given the names and inodes of tickets and a time (st_ctime_ns), return the other tickets that have changed since.
 

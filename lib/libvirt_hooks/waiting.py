@@ -133,7 +133,7 @@ def try_to_set_vlans(bridge_name: str, nic_key: str, watch_until: float, is_new:
             name = ticket.kind.on_bridge(ticket)
             if not name:
                 return _off_its_bridge(ticket, watching)
-            _set_vlans(ticket, name, is_new)
+            _set_found(ticket, name, is_new)
             unfinished = setter.add_entries(ticket, name)
             if unfinished:
                 return unfinished
@@ -156,7 +156,7 @@ def _off_its_bridge(ticket: Ticket, watching: bool) -> str:
     """
     kind = facts.kind_now(ticket)
     if kind is not ticket.kind:
-        return _set_vlans_as(kind, ticket)
+        return _change_kind(kind, ticket)
     if not ticket.released:
         return f"{tickets.subject(ticket)}: its {kind.INTERFACE} has not appeared on {ticket.bridge}"
     if watching and kind.anywhere(ticket):
@@ -165,7 +165,7 @@ def _off_its_bridge(ticket: Ticket, watching: bool) -> str:
     return ""
 
 
-def _set_vlans_as(kind: Kind, ticket: Ticket) -> str:
+def _change_kind(kind: Kind, ticket: Ticket) -> str:
     """Given a ticket whose guest runs and is of another kind, set its VLANs; return why to try again, or "".
 
     That kind's hook was not called, so the guest has been in the default VLAN since it started.
@@ -182,14 +182,14 @@ def _set_vlans_as(kind: Kind, ticket: Ticket) -> str:
     return setter.set_vlans(ticket, name, None)
 
 
-def _set_vlans(ticket: Ticket, name: str, is_new: bool) -> None:
+def _set_found(ticket: Ticket, name: str, is_new: bool) -> None:
     """Given a ticket, its interface and whether that has just come, set the wanted VLANs, or raise HookError.
 
     The kernel gives each new bridge port the default PVID. Skip the first read of a new interface: without that read, a
     hot-plugged guest is in the default VLAN for half as long.
     """
-    must_read = not is_new or ticket.right
-    current = None if must_read else of_new_bridge_port(sysfs.default_pvid(ticket.bridge))
+    was_right = ticket.right is not None
+    current = of_new_bridge_port(sysfs.default_pvid(ticket.bridge)) if is_new and not was_right else None
     try:
         fault = setter.set_vlans(ticket, name, current)
         if fault:

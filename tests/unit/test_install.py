@@ -2,6 +2,7 @@
 """make install and make uninstall, into a directory that stands for /."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,16 @@ REPOSITORY = Path(__file__).parents[2]
 MODULES = list(REPOSITORY.glob("lib/libvirt_hooks/**/*.py"))
 UNITS = sorted(REPOSITORY.glob("systemd/*"))
 FOREIGN = "#!/bin/sh\nexit 0\n"
+# A hook is ours if it has this line. Shell, make and Python ask for it, each in its own words: none can import another.
+IS_OURS = {
+    "Makefile": r"from libvirt_hooks\.$(1) import main",
+    "debian/hook": r"from libvirt_hooks\.$hook import main",
+    "debian/postinst": r"from libvirt_hooks\.$hook import main",
+    "debian/postrm": r"from libvirt_hooks\.$hook import main",
+    "rpm/libvirt-hooks.spec": r"from libvirt_hooks\.$hook import main",
+    "lib/libvirt_hooks/tool/installation.py": "from libvirt_hooks.{hook} import main",
+    "ansible/roles/libvirt_hooks/library/libvirt_hooks_files.py": "from libvirt_hooks.{HOOK_FILES[path]} import main",
+}
 COMPLETION = ("bash-completion/completions/libvirt-vlan", "zsh/site-functions/_libvirt-vlan")
 
 
@@ -33,6 +44,14 @@ def make(target, root, shtab_python="/usr/bin/python3 -S"):
 
 def below(directory):
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if "__pycache__" not in path.parts)
+
+
+@pytest.mark.parametrize(("file", "asks"), IS_OURS.items(), ids=IS_OURS)
+def test_whoever_asks_whether_a_hook_is_ours_asks_for_a_line_that_it_has(file, asks):
+    line = re.sub(r"\$\(1\)|\$hook|{.*}", "%s", asks.replace("\\.", "."))
+    assert asks in (REPOSITORY / file).read_text()
+    for hook in (REPOSITORY / "hooks").iterdir():
+        assert f"{line % hook.name}\n" in hook.read_text()
 
 
 def test_the_hooks_their_lib_the_tool_and_its_man_page_are_installed(tmp_path, hooks):

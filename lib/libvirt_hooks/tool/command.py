@@ -153,7 +153,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _sync(options: argparse.Namespace) -> int:
-    return _for_each(options, lambda nic: _set_vlans(nic, options.dry_run))
+    return _for_each(options, lambda nic: _sync_nic(nic, options.dry_run))
 
 
 def _apply(options: argparse.Namespace) -> int:
@@ -192,12 +192,12 @@ def _move(nic: NicState, is_named: bool, dry_run: bool) -> None:
         interface = (nic.tap, sysfs.ifindex(nic.tap))
         if not interface[1]:
             raise HookError(f"{nic.tap} is gone: try again if the VM still runs")
-        _make_right(nic, next_start.ticket(nic, sysfs.default_pvid(nic.port.bridge), interface), dry_run)
+        _give(nic, next_start.ticket(nic, sysfs.default_pvid(nic.port.bridge), interface), dry_run)
     elif not nic.refused:  # an apply that was killed has left the rest to do
-        _set_vlans(nic, dry_run)
+        _sync_nic(nic, dry_run)
 
 
-def _set_vlans(nic: NicState, dry_run: bool) -> None:
+def _sync_nic(nic: NicState, dry_run: bool) -> None:
     """Type what leads to the NIC's wanted VLANs and print that, or print it only. Raises HookError if that fails."""
     if nic.refused:
         raise HookError(nic.reason)
@@ -206,10 +206,10 @@ def _set_vlans(nic: NicState, dry_run: bool) -> None:
         return
     ticket = nic.ticket or nic.decided
     assert ticket is not None
-    _make_right(nic, ticket, dry_run)
+    _give(nic, ticket, dry_run)
 
 
-def _make_right(nic: NicState, ticket: Ticket, dry_run: bool) -> None:
+def _give(nic: NicState, ticket: Ticket, dry_run: bool) -> None:
     """Give a NIC this ticket, type what the ticket says, and print that, or print it only."""
     planned = repair.planned(ticket, nic.tap, nic.current)
     if dry_run:

@@ -153,8 +153,8 @@ def _of_hook(file: Path, daemons: list[tuple[str, float]]) -> list[Finding]:
     """Given a hook and the daemons that could call it, with when they started (s since 1970), return its problems."""
     found = [finding for path in (file.parent, file) for finding in _of_owner(path)]
     if not os.access(file, os.X_OK):
-        passed_over = f"{file} is not executable, so libvirt ignores it"
-        found.append(Finding("hook-not-executable", passed_over, f"chmod 755 {shlex.quote(str(file))}"))
+        ignored = f"{file} is not executable, so libvirt ignores it"
+        found.append(Finding("hook-not-executable", ignored, f"chmod 755 {shlex.quote(str(file))}"))
     # libvirt looks for hooks when it starts. source: libvirt, src/util/virhook.c, virHookInitialize()
     found += [
         Finding(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The NICs of the running VMs with their wanted and current VLANs, and the bridges that they use.
 
-Changes nothing. A NIC's wanted VLANs come from its ticket. A NIC without a ticket gets what its portgroup says, as at
-its start.
+Changes nothing but the hooks' own notes, of uplinks and of refused starts. A NIC's wanted VLANs come from its ticket. A
+NIC without a ticket gets what its portgroup says, as at its start.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The port that libvirt makes, or would make, of a NIC. Pure.
 
-A port's wanted VLANs are decided by `wanted` alone, for the tool as for the hooks. So the tool needs the same Port that
-a hook is given.
+decision.decide() decides for the tool as for the hooks. So the tool needs the same Port that a hook is given.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from .. import facts, lifecycle, sysfs, tickets
+from .. import sysfs, tickets
 from ..tickets import Ticket
 from ..vlans import Vlans
 
@@ -65,7 +65,7 @@ class Places:
         return self._bridges[bridge][1]
 
     def concerned(self, names: dict[int, str], now: float) -> set[Nic]:
-        """Given the names by index of interfaces of which the kernel has said something, return their NICs."""
+        """Given the names by index of interfaces that the kernel has reported, return their NICs."""
         self._read_files()
         found, unknown = set(), set()
         for index, name in names.items():
@@ -118,15 +118,10 @@ class Places:
             changed = os.stat(tickets.DIRECTORY).st_mtime_ns
             if changed == self._changed:
                 return
-            names = os.listdir(tickets.DIRECTORY)
+            files = tickets.names_by_key()
         except OSError:
-            changed, names = 0, []
+            changed, files = 0, {}
         self._changed = changed if time.time() - changed / 1e9 > SETTLED_SECONDS else 0
-        files: dict[str, set[str]] = {}
-        for name in names:
-            nic_key, dot, rest = name.partition(".")
-            if dot and ":" in nic_key and not rest.endswith(".new"):
-                files.setdefault(nic_key, set()).add(rest)
         if files == self._files:
             return
         for nic in list(self._indices):
@@ -134,20 +129,6 @@ class Places:
                 self.remove(nic)
         self._files, self._searched = files, 0.0
         self._strangers.clear()
-
-
-def tap_of(ticket: Ticket) -> str:
-    """Given a ticket that applies, return its tap, on its bridge or on none, "" if it is not there.
-
-    Raises HookError if two interfaces could be the tap. The ticket can be an earlier tap's, because libvirt calls no
-    hook when a VM ends without a port.
-    """
-    if ticket.right:
-        name, index = ticket.right
-        return name if sysfs.ifindex(name) == index else ""
-    if ticket.released or not lifecycle.is_granted(facts.known(ticket), time.monotonic()):
-        return ""
-    return ticket.kind.on_bridge(ticket) or ticket.kind.anywhere(ticket)
 
 
 def _state(bridge: str) -> tuple[int, bool]:

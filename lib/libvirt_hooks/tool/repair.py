@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Making the tap of a running VM right again: back on its bridge, if it is on none, and in its wanted VLANs.
 
-What sync and watch have in common. Each command is printed, too.
+What sync, apply and watch have in common. sync and apply print each command, too.
 """
 
 from __future__ import annotations

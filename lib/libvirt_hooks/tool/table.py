@@ -18,8 +18,7 @@ GREEN, RED, PLAIN = "\033[32m", "\033[31m", "\033[0m"
 
 def to_table(nics: list[NicState], colour: bool) -> str:
     """Given the NICs of the running VMs and whether in colour, return a table with a line for each."""
-    rows = [_row(nic) for nic in nics]
-    return aligned([HEADER, *((*row[:-1], _coloured(row[-1])) if colour else row for row in rows)])
+    return aligned([HEADER, *(_row(nic, colour) for nic in nics)])
 
 
 def aligned(rows: list[tuple[str, ...]]) -> str:
@@ -51,11 +50,13 @@ def vlans_as_json(vlans: Vlans | None) -> list[dict[str, Any]] | None:
     return entries
 
 
-def _row(nic: NicState) -> tuple[str, ...]:
-    port = nic.port
+def _row(nic: NicState, colour: bool) -> tuple[str, ...]:
+    port, word = nic.port, verdict(nic)
+    if colour and word != LEFT_ALONE:
+        word = f"{GREEN if word == RIGHT else RED}{word}{PLAIN}"
     cells = (port.vm, port.mac, nic.tap, port.bridge, nic.network, shown_group(port.group, nic.is_default))
     escaped = tuple(one_line(cell) or "-" for cell in cells)
-    return (*escaped, in_short(nic.wanted), in_short(nic.current), verdict(nic) + _next(nic))
+    return (*escaped, in_short(nic.wanted), in_short(nic.current), word + _next(nic))
 
 
 def _next(nic: NicState) -> str:
@@ -66,11 +67,6 @@ def _next(nic: NicState) -> str:
     if word == next_start.DIFFERS and nic.planned:
         return f", next start {in_short(nic.planned.wanted)}"
     return ""
-
-
-def _coloured(word: str) -> str:
-    now, comma, then = word.partition(",")
-    return word if now == LEFT_ALONE else f"{GREEN if now == RIGHT else RED}{now}{PLAIN}{comma}{then}"
 
 
 def _object(nic: NicState) -> dict[str, Any]:

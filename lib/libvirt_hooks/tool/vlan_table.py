@@ -65,7 +65,7 @@ def to_json(nics: list[NicState], bridges: list[BridgeState], asked: list[int]) 
     )
 
 
-def problems(use: VlanUse) -> list[str]:
+def what_is_wrong(use: VlanUse) -> list[str]:
     """Given a VLAN, return what is wrong with it, in a few words each."""
     found = {words: vms(use.members, word) for word, words in WORDS.items()}
     return [
@@ -95,7 +95,7 @@ def _row(use: VlanUse) -> list[tuple[str, ...]]:
     untagged, tagged = ([m.nic.port.vm for m in _in_it(use) if is_untagged(m) == which] for which in (True, False))
     names = [[group for _, group in portgroups(use)], untagged, tagged, use.uplinks]
     lists = [wrapped(list(dict.fromkeys(map(one_line, cell))), CELL_WIDTH) for cell in names]
-    cells = [[vids(use)], [use.bridge.name], *lists, problems(use)]
+    cells = [[vids(use)], [use.bridge.name], *lists, what_is_wrong(use)]
     return list(zip_longest(*(cell or ["-"] for cell in cells), fillvalue=""))
 
 

@@ -14,13 +14,13 @@ import shlex
 import signal
 import time
 
-from .. import OFF, HookError, bridge, lifecycle, log, setter, sysfs, tickets, uplinks, waiting
+from .. import OFF, HookError, bridge, facts, lifecycle, log, setter, sysfs, tickets, uplinks, waiting
 from ..tickets import Ticket
 from ..vlans import Vlans, from_bridge, instead
 from ..wanted import bridge_fault
 from . import monitor, repair
 from .patience import FAULT_SECONDS, Memory, next_look, note_fault, note_repair, note_right
-from .places import Nic, Places, tap_of
+from .places import Nic, Places
 
 ALL_SECONDS = 60  # netlink can lose events
 OTHERS_SECONDS = 0.05  # after events of others only: many of them are then read at once
@@ -84,7 +84,7 @@ class _Watch:
             self.look_at_what_is_due(now)
 
     def note(self, names: dict[int, str], now: float) -> bool:
-        """Given the names by index of interfaces of which the kernel has said something, have their NICs looked at.
+        """Given the names by index of interfaces that the kernel has reported, have their NICs looked at.
 
         Return whether there are any.
         """
@@ -142,7 +142,7 @@ class _Watch:
                 continue
             memory = self.memory(nic)
             try:
-                tap = tap_of(ticket)
+                tap = _tap_of(ticket)
             except HookError:  # look() says why
                 self.hurry(nic, now)
                 continue
@@ -187,7 +187,7 @@ class _Watch:
             with setter.lock(nic_key):
                 known = tickets.by_nic(nic_key).get(nic, [])
                 ticket = lifecycle.applies(known if self.dry_run else _without_forgotten(known), now)
-                tap = tap_of(ticket) if ticket else ""
+                tap = _tap_of(ticket) if ticket else ""
                 if ticket is None or not tap:
                     self.places.remove(nic)
                     return
@@ -202,7 +202,7 @@ class _Watch:
                 if self.dry_run:
                     self.say_what_to_type(nic, ticket, tap, now)
                 else:
-                    self.make_right(nic, ticket, tap)
+                    self.repair_and_say(nic, ticket, tap)
                     self.memory(nic).off_since = 0.0
                     self.note_fault(nic, "", "", now)
         except BlockingIOError:
@@ -236,7 +236,7 @@ class _Watch:
             self.due[name, ""] = now + FAULT_SECONDS  # a bridge that is down changes without an event
         return bool(fault)
 
-    def make_right(self, nic: Nic, ticket: Ticket, tap: str) -> None:
+    def repair_and_say(self, nic: Nic, ticket: Ticket, tap: str) -> None:
         """Make a tap right, and say why before the first command that changes something."""
         memory = self.memory(nic)
         current: Vlans | None = None
@@ -301,6 +301,19 @@ def _take_lock() -> int:
     except OSError as error:
         raise HookError(f"cannot lock {tickets.DIRECTORY}: {error.strerror}: {tickets.LOOK}") from error
     return descriptor
+
+
+def _tap_of(ticket: Ticket) -> str:
+    """Given a ticket that applies, return its tap, on its bridge or on none, "" if it is not there.
+
+    Raises HookError if two interfaces could be the tap. The ticket can be an earlier tap's, because libvirt calls no
+    hook when a VM ends without a port.
+    """
+    if ticket.right:
+        return sysfs.still_named(*ticket.right)
+    if ticket.released or not lifecycle.is_granted(facts.known(ticket), time.monotonic()):
+        return ""
+    return ticket.kind.on_bridge(ticket) or ticket.kind.anywhere(ticket)
 
 
 def _without_forgotten(known: list[Ticket]) -> list[Ticket]:
