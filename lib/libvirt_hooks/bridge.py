@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The module that runs iproute2's commands, nearly always `bridge`, as an operator would type them.
 
-tool/monitor.py runs `bridge monitor`, which changes nothing.
+tool/bridge_monitor.py runs `bridge monitor`, which changes nothing.
 
 Not to be imported while libvirtd waits: importing `sh` takes longer than a whole hook does.
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from types import SimpleNamespace
 
-from . import HookError, containers, libvirt_records, lifecycle, log, sysfs, taps, tickets, veths
+from . import HookError, container_starts, libvirt_records, lifecycle, log, sysfs, taps, tickets, veths
 from .decision import Facts
 from .hookdata import parse_network_state
 from .lifecycle import Known
@@ -36,7 +36,7 @@ class Start(SimpleNamespace):
 def kind_of(port: Port) -> Kind:
     """Given a port that libvirt announces, return the kind of its interface: libvirt does not tell the network hook."""
     kind: Kind = taps
-    if containers.is_starting(port) or libvirt_records.container_note(port.vm, port.vm_uuid):
+    if container_starts.is_starting(port) or libvirt_records.of_container(port.vm, port.vm_uuid):
         kind = veths
     return kind
 
@@ -44,7 +44,7 @@ def kind_of(port: Port) -> Kind:
 def kind_now(ticket: Ticket) -> Kind:
     """Given the ticket of an interface that has not come, return its kind as libvirt's records are by now."""
     kind: Kind = ticket.kind
-    if libvirt_records.container_note(ticket.vm, ticket.vm_uuid):
+    if libvirt_records.of_container(ticket.vm, ticket.vm_uuid):
         kind = veths
     return kind
 
@@ -63,7 +63,7 @@ def of_announced(port: Port, network: Network) -> Facts:
     The caller holds the NIC's lock.
     """
     assert port.kind is not None
-    starts = containers.is_starting(port)
+    starts = container_starts.is_starting(port)
     own, stranger = ("", "") if starts else port.kind.announced(port)
     uncalled = ""
     if port.kind is taps and libvirt_records.is_defined_container(port.vm, port.vm_uuid):

@@ -87,7 +87,7 @@ def port_state(network: str, uuid: str) -> bytes:
     return _read(f"{DIRECTORY}/network/{network}/ports/{uuid}.xml") if _is_file_name(network) else b""
 
 
-def port_notes(network: str, vm_uuid: str, mac: str) -> list[bytes]:
+def of_ports(network: str, vm_uuid: str, mac: str) -> list[bytes]:
     """Given a network's name, a domain's uuid and a NIC's MAC address, return libvirt's records of the NIC's ports,
     the newest first.
 
@@ -107,7 +107,7 @@ def port_notes(network: str, vm_uuid: str, mac: str) -> list[bytes]:
     return [note for note in notes if all(word in note for word in words)]
 
 
-def container_note(name: str, uuid: str) -> bytes:
+def of_container(name: str, uuid: str) -> bytes:
     """Given a container's name and uuid, return libvirt's record of it, the XML of <domstatus>, b"" if there is none.
 
     The note comes once the container runs. It has each NIC's veth and port; a NIC that is plugged in later is in there
@@ -126,7 +126,7 @@ def controller_lives(name: str, pid: str) -> bool:
     return pid.isdecimal() and f"\0--name\0{name}\0".encode() in _read(f"/proc/{pid}/cmdline")
 
 
-def container_note_is_newer(name: str, path: str) -> bool:
+def container_is_newer(name: str, path: str) -> bool:
     """Given a container's name and a file, return whether libvirt's record of the container is newer than that file."""
     try:
         return os.stat(f"{DIRECTORY}/lxc/{name}.xml").st_mtime_ns > os.stat(path).st_mtime_ns

@@ -16,16 +16,16 @@ def main(arguments: list[str], may_stop: hook.MayStop) -> int:
 
 
 def _prepare(xml: bytes) -> None:
-    from .containers import note_start
+    from .container_starts import note_start
     from .hookdata import parse_identity
 
     note_start(parse_identity(xml).uuid)
 
 
 def _start(xml: bytes) -> None:
-    from .containers import forget_start
+    from .container_starts import forget_start
+    from .guest_start import before_guest_runs
     from .hookdata import parse_identity
-    from .join import before_guest_runs
 
     forget_start(parse_identity(xml).uuid)
     before_guest_runs(xml)

@@ -10,7 +10,18 @@ import os
 import sys
 import time
 
-from . import HookError, containers, facts, libvirt_records, lifecycle, locks, log, missing_package, refusals, tickets
+from . import (
+    HookError,
+    container_starts,
+    facts,
+    libvirt_records,
+    lifecycle,
+    locks,
+    log,
+    missing_package,
+    refusals,
+    tickets,
+)
 from .decision import decide, name_clash
 from .detach import run_detached
 from .hookdata import Port, parse_network
@@ -58,7 +69,7 @@ def port_created(xml: bytes) -> None:
         log.info(f"{subject}: wanted on {port.bridge}: {to_text(decision.vlans)}")
         _set_detached(port, decision.ticket, found)
     except HookError as error:
-        containers.forget_start(port.vm_uuid)  # libvirt gives the start up
+        container_starts.forget_start(port.vm_uuid)  # libvirt gives the start up
         sentence = f"{tickets.guest(port)}, NIC {port.mac}: {error}"
         if not libvirt_records.has_started(port.vm):  # else it goes on: a hot plug, or a daemon that was restarted
             refusals.note(port.vm_uuid, port.vm, sentence)

@@ -24,6 +24,6 @@ def _save(xml: bytes) -> None:
 
 
 def _start(xml: bytes) -> None:
-    from .join import before_guest_runs
+    from .guest_start import before_guest_runs
 
     before_guest_runs(xml)

@@ -46,7 +46,7 @@ def port_at_start(domain: Domain, nic: Nic) -> Port | None:
     The container's XML does not have the port yet (seen on libvirt 9.0), but libvirt's record of the port is there.
     Raises HookError if that is not so, or cannot be read, and the NIC has a portgroup.
     """
-    records = libvirt_records.port_notes(nic.network, domain.uuid, nic.mac)
+    records = libvirt_records.of_ports(nic.network, domain.uuid, nic.mac)
     if records:  # the newest: a daemon that was down keeps the records of earlier starts
         return parse_port_state(records[0])
     if nic.group:
@@ -123,7 +123,7 @@ def check(ticket: Ticket, name: str) -> None:
 
 def _noted(of: Port | Ticket) -> str:
     """Given a port or its ticket, return the veth that libvirt's record of the container names for it, or ""."""
-    xml = libvirt_records.container_note(of.vm, of.vm_uuid)
+    xml = libvirt_records.of_container(of.vm, of.vm_uuid)
     container = parse_domain_state(xml) if xml else None
     # the names of the veths of a container that has ended can be others' by now
     if container is None or not libvirt_records.controller_lives(of.vm, container.pid):

@@ -84,7 +84,19 @@ class Ready:
 
 def _serve(lib, constants):
     sys.path.insert(0, lib)
-    from libvirt_hooks import backup, bridge, join, lifecycle, locks, network, ports, qemu, setter, tickets, waiting  # noqa: F401
+    from libvirt_hooks import (  # noqa: F401
+        backup,
+        bridge,
+        guest_start,
+        lifecycle,
+        locks,
+        network,
+        ports,
+        qemu,
+        setter,
+        tickets,
+        waiting,
+    )
     from libvirt_hooks.tool import watch
 
     for word in constants:

@@ -456,7 +456,7 @@ def test_a_start_that_fails_leaves_no_note_for_long(bridge):
     assert left() == [f"starting.{UUID}"]
 
 
-@pytest.mark.parametrize("module", ["join", "lxc", "__init__"])
+@pytest.mark.parametrize("module", ["guest_start", "lxc", "__init__"])
 def test_our_own_mistakes_stop_only_a_container_that_has_a_portgroup(bridge, tmp_path, module):
     subprocess.run(["cp", "-r", REPOSITORY / "lib", LXC, tmp_path], check=True)
     with open(tmp_path / "lib/libvirt_hooks" / f"{module}.py", "a", encoding="utf-8") as file:

@@ -47,7 +47,7 @@ def test_nothing_heavy_is_imported_while_libvirtd_waits_for_the_qemu_hook(bridge
     hook("port-created", port_created())
     bridge.add_tap()
     eventually(lambda: vlans("vnet0") == {46: ACCESS} and not detached())
-    for operation, module in (("prepare", "backup"), ("start", "join")):
+    for operation, module in (("prepare", "backup"), ("start", "guest_start")):
         status, modules = imported("qemu", "web", operation, DOMAIN)
 
         assert status == 0

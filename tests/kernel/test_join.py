@@ -377,7 +377,7 @@ def hook_with_a_mistake_in(tmp_path):
 @pytest.mark.parametrize(
     "module",
     [
-        "join",  # imported once it is known that there is something to do
+        "guest_start",  # imported once it is known that there is something to do
         "taps",  # only if there is work
         "sysfs",  # by most others
         "qemu",  # the main program itself

@@ -88,7 +88,7 @@ def test_a_vm_that_stops_while_the_hooks_are_off_is_in_its_vlan_at_its_next_star
     nothing_left_behind()
 
 
-@pytest.mark.parametrize("damaged", ["__init__.py", "ports.py", "join.py"])
+@pytest.mark.parametrize("damaged", ["__init__.py", "ports.py", "guest_start.py"])
 def test_with_a_damaged_lib_the_command_by_hand_does_the_same(vm, network, damaged):
     vm("web", nic(MAC, "zerotier"), start=False)
     shutil.copy(LIB / damaged, "/tmp/whole")

@@ -78,13 +78,13 @@ def box(tmp_path, monkeypatch):
 
 
 def test_the_note_of_a_port_is_found_by_owner_and_mac_address(box):
-    (note,) = libvirt_records.port_notes("lan", BOX, "52:54:00:00:00:01")
+    (note,) = libvirt_records.of_ports("lan", BOX, "52:54:00:00:00:01")
 
     assert parse_port_state(note).uuid == "f81c79fc-f58a-4438-9487-46ef99d724c9"
-    assert libvirt_records.port_notes("lan", BOX.replace("1", "2"), "52:54:00:00:00:01") == []
-    assert libvirt_records.port_notes("lan", BOX, "52:54:00:00:00:02") == []
-    assert libvirt_records.port_notes("../network/lan", BOX, "52:54:00:00:00:01") == []
-    assert libvirt_records.port_notes("wan", BOX, "52:54:00:00:00:01") == []
+    assert libvirt_records.of_ports("lan", BOX.replace("1", "2"), "52:54:00:00:00:01") == []
+    assert libvirt_records.of_ports("lan", BOX, "52:54:00:00:00:02") == []
+    assert libvirt_records.of_ports("../network/lan", BOX, "52:54:00:00:00:01") == []
+    assert libvirt_records.of_ports("wan", BOX, "52:54:00:00:00:01") == []
 
 
 @pytest.mark.parametrize("stale", ["0", "f"])  # its name comes before, and behind, that of this start's note
@@ -97,12 +97,12 @@ def test_the_newest_note_of_a_port_comes_first(box, stale):
     os.utime(old, ns=(4, 4))
     os.utime(note, ns=(5, 5))
 
-    newest, oldest = libvirt_records.port_notes("lan", BOX, "52:54:00:00:00:01")
+    newest, oldest = libvirt_records.of_ports("lan", BOX, "52:54:00:00:00:01")
     assert (newest, oldest) == (note.read_bytes(), old.read_bytes())
 
 
 def test_the_note_of_a_container_is_that_of_its_uuid(box):
-    container = parse_domain_state(libvirt_records.container_note("box", BOX))
+    container = parse_domain_state(libvirt_records.of_container("box", BOX))
 
     assert (container.name, container.uuid, container.type) == ("box", BOX, "lxc")
     assert container.pid.isdecimal()
@@ -110,9 +110,9 @@ def test_the_note_of_a_container_is_that_of_its_uuid(box):
     assert [(nic.mac, bool(nic.port_uuid), bool(nic.tap)) for nic in container.nics] == [
         ("52:54:00:00:00:01", True, True), ("52:54:00:00:00:02", True, True)
     ]  # fmt: skip
-    assert libvirt_records.container_note("box", BOX.replace("1", "2")) == b""  # another of the same name
-    assert libvirt_records.container_note("web", BOX) == b""
-    assert libvirt_records.container_note("../lxc/box", BOX) == b""
+    assert libvirt_records.of_container("box", BOX.replace("1", "2")) == b""  # another of the same name
+    assert libvirt_records.of_container("web", BOX) == b""
+    assert libvirt_records.of_container("../lxc/box", BOX) == b""
 
 
 @pytest.mark.parametrize(
@@ -151,14 +151,14 @@ def test_a_controller_is_known_by_its_containers_name():
 def test_which_was_written_later(box):
     note = box / "lxc/box.xml"
     other = box / "starting"
-    assert not libvirt_records.container_note_is_newer("box", str(other))  # there is no such file
+    assert not libvirt_records.container_is_newer("box", str(other))  # there is no such file
     other.touch()
     os.utime(note, ns=(5, 5))
     os.utime(other, ns=(4, 4))
-    assert libvirt_records.container_note_is_newer("box", str(other))
+    assert libvirt_records.container_is_newer("box", str(other))
     os.utime(other, ns=(5, 5))
-    assert not libvirt_records.container_note_is_newer("box", str(other))
-    assert not libvirt_records.container_note_is_newer("web", str(other))
+    assert not libvirt_records.container_is_newer("box", str(other))
+    assert not libvirt_records.container_is_newer("web", str(other))
 
 
 def test_the_daemon_of_containers_is_the_one_that_there_is(box):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from libvirt_hooks import HookError, containers, facts, libvirt_records, log, sysfs, taps, tickets, veths
+from libvirt_hooks import HookError, container_starts, facts, libvirt_records, log, sysfs, taps, tickets, veths
 from libvirt_hooks.hookdata import Port
 from libvirt_hooks.tickets import Ticket
 from libvirt_hooks.vlans import access, every
@@ -280,41 +280,41 @@ def test_a_vms_ticket_is_rewritten_as_a_containers():
 
 
 def test_a_note_of_a_start_is_no_ticket(directories):
-    containers.note_start(ticket().vm_uuid)
+    container_starts.note_start(ticket().vm_uuid)
     port = Port(vm="web", vm_uuid=ticket().vm_uuid)
 
-    assert containers.is_starting(port)
+    assert container_starts.is_starting(port)
     assert on_disk() == []
     tickets.sweep(0)
     (directories / "libvirt/lxc").mkdir(parents=True)
     note = directories / "libvirt/lxc/web.xml"
     note.write_text(f"<uuid>{ticket().vm_uuid}</uuid>")
     os.utime(note, (time.time() + 1, time.time() + 1))  # the kernel's clock for files has ticks of some milliseconds
-    assert not containers.is_starting(port)  # it runs since
+    assert not container_starts.is_starting(port)  # it runs since
     assert facts.kind_of(port) is veths
-    containers.forget_start(ticket().vm_uuid)
-    containers.forget_start(ticket().vm_uuid)
-    assert not containers.is_starting(port)
+    container_starts.forget_start(ticket().vm_uuid)
+    container_starts.forget_start(ticket().vm_uuid)
+    assert not container_starts.is_starting(port)
     other = Port(vm="web", vm_uuid=ticket().vm_uuid.replace("7", "8"))
-    assert not containers.is_starting(other)
+    assert not container_starts.is_starting(other)
     assert facts.kind_of(other) is taps
 
 
 def test_a_note_of_a_start_that_was_cut_short_ends(directories):
     """A VM can have the uuid later, and no lxc hook comes for a VM."""
-    containers.note_start(ticket().vm_uuid)
+    container_starts.note_start(ticket().vm_uuid)
     (note,) = (directories / "tickets").glob("starting.*")
-    long_ago = time.time() - containers.OLD_SECONDS - 1
+    long_ago = time.time() - container_starts.OLD_SECONDS - 1
     os.utime(note, (long_ago, long_ago))
 
-    assert not containers.is_starting(Port(vm="web", vm_uuid=ticket().vm_uuid))
+    assert not container_starts.is_starting(Port(vm="web", vm_uuid=ticket().vm_uuid))
 
 
 def test_a_note_that_cannot_be_written_says_why(directories):
     (directories / "tickets").touch()
 
     with pytest.raises(HookError, match=r"cannot write .*starting.*: check ls -la"):
-        containers.note_start(ticket().vm_uuid)
+        container_starts.note_start(ticket().vm_uuid)
 
 
 def test_a_new_ticket_and_one_that_is_written_again_are_noticed():

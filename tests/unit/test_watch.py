@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from libvirt_hooks.tool.monitor import interfaces
+from libvirt_hooks.tool.bridge_monitor import interfaces
 from libvirt_hooks.tool.patience import Memory, next_look, note_fault, note_repair, note_right
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -18,7 +18,7 @@ from .. import OFF, HookError, bridge, facts, lifecycle, log, setter, sysfs, tic
 from ..tickets import Ticket
 from ..vlans import Vlans, from_bridge, instead
 from ..wanted import bridge_fault
-from . import monitor, repair
+from . import bridge_monitor, repair
 from .patience import FAULT_SECONDS, Memory, next_look, note_fault, note_repair, note_right
 from .places import Nic, Places
 
@@ -61,7 +61,7 @@ class _Watch:
     def run(self, ended: int) -> None:
         """Look at what is due, until there is something to read from this descriptor."""
         now = time.monotonic()
-        events = monitor.Events(now)
+        events = bridge_monitor.Events(now)
         self.all_due = now + 1  # `bridge monitor` may miss what happens before it listens
         self.look_at_all(now)
         while not self.unheard:

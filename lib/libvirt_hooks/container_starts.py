@@ -58,7 +58,7 @@ def is_starting(port: Port) -> bool:
         age_seconds = time.time() - os.stat(note).st_mtime
     except OSError:
         return False
-    return age_seconds <= OLD_SECONDS and not libvirt_records.container_note_is_newer(port.vm, note)
+    return age_seconds <= OLD_SECONDS and not libvirt_records.container_is_newer(port.vm, note)
 
 
 def _path(uuid: str) -> str:
