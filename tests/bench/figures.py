@@ -129,7 +129,7 @@ def seconds(command: list, stdin: str = "") -> float:
 
 
 def joining() -> Figures:
-    """Return the rows about the time from a port's joining the bridge to the last change of its VLANs."""
+    """Return the rows about the time from a tap's joining the bridge to the last change of its VLANs."""
     typed = statistics.median(type_by_hand() for _ in range(SAMPLES))
     rows = []
     for later, limit in ((0, "≤ 3.1"), (0.3, "≤ 4"), (3, "≤ 4"), (30, "≤ 10")):
@@ -148,7 +148,7 @@ def joining() -> Figures:
 
 
 def join(hook: list, later: float, number: int = 1) -> float:
-    """Given a hook, after how many seconds the port joins, and its number, return how long its tap then waits."""
+    """Given a hook, after how many seconds the tap joins, and its number, return how long the tap then waits."""
     subprocess.run(
         [*hook, "port-created", "begin", "-"], input=port_created(number).encode(), check=True, env=ENVIRONMENT,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -353,14 +353,14 @@ def stopped(processes: list[int]) -> Iterator[None]:
 
 
 def right_tap(number: int) -> None:
-    """Make the tap of port `number`, and have the hook make it right."""
+    """Make tap `number`, and have the hook make it right."""
     subprocess.run([*NETWORK, "port-created", "begin", "-"], input=port_created(number).encode(), check=True)
     tap(number)
     until_nothing_runs()
 
 
 def mend(number: int) -> float:
-    """Return how long port `number` is in a wrong VLAN: from the first change to the last."""
+    """Return how long tap `number` is in a wrong VLAN: from the first change to the last."""
     with vlan_changes() as times:
         vlan("add", f"vnet{number}", "3", "pvid", "untagged")
         until_vlans([number])
@@ -380,7 +380,7 @@ def made_anew(numbers: Iterable[int]) -> float:
 
 
 def insist(number: int) -> float:
-    """For a minute, take port `number` its VLAN ten times a second, whenever it is there again.
+    """For a minute, take tap `number` its VLAN ten times a second, whenever it is there again.
 
     Return for which share of that time it is not.
     """
@@ -422,7 +422,7 @@ def batch_of_ip(lines: Iterable[str]) -> None:
 
 
 def vlan(*words: str) -> None:
-    """Given what to do, a port, a VID and flags, do that as an operator would."""
+    """Given what to do, a tap, a VID and flags, do that as an operator would."""
     what, port, *rest = words
     subprocess.run(["/usr/sbin/bridge", "vlan", what, "dev", port, "vid", *rest], check=True)
 
@@ -449,7 +449,7 @@ def ip(*words: str, stdin: str = "") -> None:
 
 
 def tap(number: int) -> None:
-    """Make the tap of port `number`, and put it on the bridge."""
+    """Make tap `number`, and put it on the bridge."""
     taps([number])
 
 
@@ -465,7 +465,7 @@ def taps(numbers: Iterable[int]) -> None:
 
 
 def remove(number: int) -> None:
-    """Remove the port's tap, ticket and whatever waits for it."""
+    """Remove tap `number`, its ticket and whatever waits for it."""
     subprocess.run(["ip", "link", "del", f"vnet{number}"], check=False, stderr=subprocess.DEVNULL)
     address = f"fe:54:00:00:{number >> 8:02x}:{number & 255:02x}"
     for ticket in TICKETS.glob(f"{address}.*"):
@@ -575,7 +575,7 @@ On Debian or Ubuntu, `sudo sh tests/check -e bench` repeats the measurements, an
 takes half an hour. Let the machine do nothing else meanwhile. `-e bench -- watch` prints the figures of one part.
 
 Medians of {samples}, all of one run in the lab: a User-Mode Linux {kernel} with one processor, Python {python},
-{versions}, iproute2 {iproute2}. A system call costs some thirty times as much there as on a real
+{versions}, iproute2 {iproute2}. A system call costs some ten times as much there as on a real
 host, so the milliseconds are not a hypervisor's: compare the ratios.
 
 ![The rows about port-created and about a tap that joins, as bars](benchmarks.svg)
