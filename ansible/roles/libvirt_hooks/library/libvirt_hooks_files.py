@@ -19,7 +19,7 @@ short_description: Install or remove the files of libvirt-hooks
 description:
   - Does what C(make install) or C(make uninstall) would do in a checkout on the host.
   - If the host has the Python package shtab, that includes the completion of C(libvirt-vlan) for bash and zsh.
-  - Another tool's hook stays. Ours is then installed beside it, as C(network.d/50-vlan), C(qemu.d/50-vlan) or C(lxc.d/50-vlan).
+  - Another tool's hook stays. Ours is then installed beside it, for example as C(network.d/50-vlan).
 options:
   state:
     description: Whether the files are to be there.
