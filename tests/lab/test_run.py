@@ -4,6 +4,7 @@
 import importlib.machinery
 import importlib.util
 import os
+import signal
 import subprocess
 import threading
 from collections import Counter
@@ -29,6 +30,15 @@ def lab(tmp_path):
         )  # fmt: skip
         return done, len((tmp_path / "runs").read_text())
 
+    return run
+
+
+@pytest.fixture(scope="module")
+def module():
+    """Give tests/lab/run as a module."""
+    loader = importlib.machinery.SourceFileLoader("lab", str(RUN))
+    run = importlib.util.module_from_spec(importlib.util.spec_from_loader("lab", loader))
+    loader.exec_module(run)
     return run
 
 
@@ -61,16 +71,38 @@ def test_a_command_that_takes_too_long_is_not_run_again(lab):
     assert done.stderr == "lab: the command took longer than --timeout allows, and was ended\n"
 
 
-def test_at_most_three_labs_stay_on_a_processor():
+def test_a_lab_takes_the_better_seat_that_another_leaves(module):
+    first, second, third = (module.Seat({1001, 1002}) for _ in range(3))  # this machine has no such processors
+    assert [seat.better() for seat in (first, second, third)] == [1001, 1002, 1001]
+    assert (third.better(), third.row) == (None, 1)
+
+    second.claim.close()
+
+    assert (third.better(), third.row, third.better(), first.better()) == (1002, 0, None, None)
+    for seat in (first, third):
+        seat.claim.close()
+
+
+def test_a_lab_that_moves_takes_all_of_its_processes_along(module):
+    (processor, *_) = sorted(os.sched_getaffinity(0))
+    shell = "sleep 60 & echo $!; wait"
+    with subprocess.Popen(["sh", "-c", shell], stdout=subprocess.PIPE, text=True, start_new_session=True) as parent:
+        child = int(parent.stdout.readline())
+        module.move(parent.pid, processor)
+        stay = [os.sched_getaffinity(process) for process in (parent.pid, child)]
+        os.killpg(parent.pid, signal.SIGKILL)
+
+    assert stay == [{processor}] * 2
+    assert os.sched_getaffinity(0) != {processor} or os.cpu_count() == 1
+
+
+def test_at_most_three_labs_stay_on_a_processor(module):
     """Labs that find three on each processor stay on none. Other labs can run meanwhile."""
-    loader = importlib.machinery.SourceFileLoader("lab", str(RUN))
-    lab = importlib.util.module_from_spec(importlib.util.spec_from_loader("lab", loader))
-    loader.exec_module(lab)
     processors = os.sched_getaffinity(0)
     all_run = threading.Barrier(3 * len(processors) + 1)
 
     def stay(_number):  # what a thread stays on is its own
-        with lab.one_processor():
+        with module.one_processor():
             all_run.wait(timeout=10)
             during = os.sched_getaffinity(0)
             all_run.wait(timeout=10)
