@@ -575,7 +575,7 @@ On Debian or Ubuntu, `sudo sh tests/check -e bench` repeats the measurements, an
 takes half an hour. Let the machine do nothing else meanwhile. `-e bench -- watch` prints the figures of one part.
 
 Medians of {samples}, all of one run in the lab: a User-Mode Linux {kernel} with one processor, Python {python},
-{versions}, iproute2 {iproute2}. A system call costs some ten times as much there as on a real
+{versions}, iproute2 {iproute2}. A system call costs some thirty times as much there as on a real
 host, so the milliseconds are not a hypervisor's: compare the ratios.
 
 ![The rows about port-created and about a tap that joins, as bars](benchmarks.svg)
