@@ -16,8 +16,8 @@ LACKING = "check the host's processes and free memory, and try again"
 class HookError(Exception):
     """What the operator must know: one sentence that says what is wrong and what to do.
 
-    What stops libvirt is caught in hook.run(): there it becomes a log line, the line on stderr that libvirt shows, and
-    exit status 1 if it refuses or if the hook may stop libvirt.
+    What stops libvirt is caught in hook.run(): there the error becomes a log line and the line on stderr
+    that libvirt shows. The exit status is 1 if the error refuses the guest, or if the hook may stop libvirt.
     """
 
     def __init__(self, message: str, refuses: bool = False) -> None:

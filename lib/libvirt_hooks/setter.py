@@ -77,7 +77,7 @@ def set_vlans(
 
 
 def _add_to_uplinks(ticket: Ticket, subject: str, type_commands: TypeCommands) -> str:
-    """Given a ticket, add its VLANs to each of its uplinks that lacks them; return why adding has failed, or "".
+    """Given a ticket, add the wanted VLANs to each uplink of the ticket that lacks some; return why that failed, or "".
 
     An uplink that is not on the bridge is only worth a warning. The guest runs already: its start would be refused.
     """

@@ -23,7 +23,7 @@ def environments(text):
 
 
 def parts_as_wholes(listed):
-    """Given environments, return the names of those that they are, or of which all parts are among them."""
+    """Given names of environments, return them, with the name of the whole in place of all parts of an environment."""
     counted = re.findall(r"(?m)^\[testenv:\{(\w+)((?:,\w+-\d)+)\}\]", (REPOSITORY / "tox.ini").read_text())
     parts = {whole: {*names.strip(",").split(",")} for whole, names in counted}
     assert len(parts) == 2

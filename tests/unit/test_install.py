@@ -14,7 +14,8 @@ REPOSITORY = Path(__file__).parents[2]
 MODULES = list(REPOSITORY.glob("lib/libvirt_hooks/**/*.py"))
 UNITS = sorted(REPOSITORY.glob("systemd/*"))
 FOREIGN = "#!/bin/sh\nexit 0\n"
-# A hook is ours if it has this line. Shell, make and Python ask for it, each in its own words: none can import another.
+# Each of our hooks has a line that imports its main program. Shell, make and Python search for that line, and cannot
+# share the search: so each of these files has a pattern of its own.
 IS_OURS = {
     "Makefile": r"from libvirt_hooks\.$(1) import main",
     "debian/hook": r"from libvirt_hooks\.$hook import main",

@@ -304,10 +304,10 @@ def _take_lock() -> int:
 
 
 def _tap_of(ticket: Ticket) -> str:
-    """Given a ticket that applies, return its tap, on its bridge or on none, "" if it is not there.
+    """Given a ticket that applies, return the name of the ticket's tap, "" if the tap is gone.
 
-    Raises HookError if two interfaces could be the tap. The ticket can be an earlier tap's, because libvirt calls no
-    hook when a VM ends without a port.
+    The tap need not be on its bridge. The ticket can be an earlier tap's, because libvirt calls no hook when a VM ends
+    without a port. Raises HookError if two interfaces could be the tap.
     """
     if ticket.right:
         return sysfs.still_named(*ticket.right)
