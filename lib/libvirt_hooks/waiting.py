@@ -188,8 +188,8 @@ def _set_found(ticket: Ticket, name: str, is_new: bool) -> None:
     The kernel gives each new bridge port the default PVID. Skip the first read of a new interface: without that read, a
     hot-plugged guest is in the default VLAN for half as long.
     """
-    was_right = ticket.right is not None
-    current = of_new_bridge_port(sysfs.default_pvid(ticket.bridge)) if is_new and not was_right else None
+    is_new = is_new and ticket.right is None
+    current = of_new_bridge_port(sysfs.default_pvid(ticket.bridge)) if is_new else None
     try:
         fault = setter.set_vlans(ticket, name, current)
         if fault:

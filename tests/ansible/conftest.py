@@ -27,6 +27,7 @@ FIRST_PROCESS = {"alpha": "systemd", "beta": "sh"}
 COLLECTIONS = "/run/collections"
 METRICS = "/var/lib/metrics"
 MAC, MAC2 = "52:54:00:00:00:01", "52:54:00:00:00:02"
+ZEROTIER, SERVER = ["46", "PVID", "Egress", "Untagged"], ["3", "PVID", "Egress", "Untagged"]  # as vlans() returns
 FOREIGN = "#!/bin/sh\nexit 0\n"
 RESTART = "env LAB=1 /usr/local/sbin/start-libvirtd"
 SERVICE = f"""#!/bin/sh

@@ -4,11 +4,24 @@
 import re
 import subprocess
 
-from conftest import FOREIGN, HOSTS, MAC, METRICS, REPOSITORY, domain, has_package, on, pid, play, tap, tree, vlans
+from conftest import (
+    FOREIGN,
+    HOSTS,
+    MAC,
+    METRICS,
+    REPOSITORY,
+    SERVER,
+    ZEROTIER,
+    domain,
+    has_package,
+    on,
+    pid,
+    play,
+    tap,
+    tree,
+    vlans,
+)
 from iproute import eventually
-
-ZEROTIER, SERVER = ["46", "PVID", "Egress", "Untagged"], ["3", "PVID", "Egress", "Untagged"]
-
 
 COMPLETION = re.compile("/(completions|site-functions)/")
 

@@ -3,10 +3,9 @@
 
 import re
 
-from conftest import MAC, domain, on, tap, vlans, write
+from conftest import MAC, ZEROTIER, domain, on, tap, vlans, write
 from iproute import eventually
 
-ZEROTIER = ["46", "PVID", "Egress", "Untagged"]
 TO_BETA = "virsh -q migrate --live web qemu+ssh://beta/system tcp://192.0.2.12"
 SEEN = "/run/seen"
 # libvirt runs it after ours, before there is a QEMU.

@@ -4,11 +4,10 @@
 import os
 from pathlib import Path
 
-from conftest import MAC, REPOSITORY, RESTART, domain, on, play, tap, vlans
+from conftest import MAC, REPOSITORY, RESTART, ZEROTIER, domain, on, play, tap, vlans
 from iproute import eventually
 
 BEFORE, NOW = (Path(source, "ansible/site.yml") for source in (os.environ["LAB_BEFORE"], REPOSITORY))
-ZEROTIER = ["46", "PVID", "Egress", "Untagged"]
 
 
 def test_each_release_cares_for_the_others_vm(hosts):

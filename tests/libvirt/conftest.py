@@ -223,10 +223,10 @@ def vm(network):
 
 
 @pytest.fixture
-def port(vm):
-    """Give the port of a VM that runs in VLAN 46."""
+def tap(vm):
+    """Give the tap of a VM that runs in VLAN 46."""
     vm("web", nic(MAC, "zerotier"))
-    tap = tap_of("web", MAC)
-    assert vlans(tap) == ZEROTIER
+    name = tap_of("web", MAC)
+    assert vlans(name) == ZEROTIER
     eventually_settled()
-    return tap
+    return name

@@ -23,91 +23,91 @@ from iproute import ACCESS, ZEROTIER, always, eventually, vlans, wipe
 
 
 @pytest.mark.parametrize("signal", ["TERM", "KILL"])
-def test_restarting_libvirtd_repairs_what_somebody_wiped(port, signal):
-    wipe(port)
+def test_restarting_libvirtd_repairs_what_somebody_wiped(tap, signal):
+    wipe(tap)
     stop_libvirtd(signal)
     start_libvirtd()
 
-    eventually(lambda: vlans(port) == ZEROTIER)
+    eventually(lambda: vlans(tap) == ZEROTIER)
 
 
-def test_restarting_libvirtd_types_nothing_if_all_is_right(port):
+def test_restarting_libvirtd_types_nothing_if_all_is_right(tap):
     before = typed()
     stop_libvirtd("TERM")
     start_libvirtd()
     eventually_settled()
 
     assert typed() == before
-    assert vlans(port) == ZEROTIER
+    assert vlans(tap) == ZEROTIER
 
 
-def test_another_portgroup_does_not_move_a_running_vm_not_even_for_a_moment(port):
+def test_another_portgroup_does_not_move_a_running_vm_not_even_for_a_moment(tap):
     """libvirt 9 says success and changes nothing, libvirt 11 refuses."""
     before = typed()
     command = [*LIBVIRT, "update-device", "web", "/dev/stdin", "--live"]
     done = subprocess.run(command, input=nic(MAC, "server"), capture_output=True, text=True, check=False)
     assert (done.returncode == 0) == (version() < (10, 6))
-    always(lambda: vlans(port) == ZEROTIER, for_seconds=12)
+    always(lambda: vlans(tap) == ZEROTIER, for_seconds=12)
     eventually_settled()
 
     assert typed() == before
     assert len(leftovers()) == 1
 
 
-def test_a_link_set_down_stays_in_its_vlan(port):
+def test_a_link_set_down_stays_in_its_vlan(tap):
     """libvirt 9 takes the tap off the bridge and puts it back, and says port-deleted only."""
-    virsh("domif-setlink", "web", port, "down")
-    eventually(lambda: vlans(port) == ZEROTIER, within_seconds=10)
-    always(lambda: vlans(port) == ZEROTIER, for_seconds=2)
+    virsh("domif-setlink", "web", tap, "down")
+    eventually(lambda: vlans(tap) == ZEROTIER, within_seconds=10)
+    always(lambda: vlans(tap) == ZEROTIER, for_seconds=2)
 
-    virsh("domif-setlink", "web", port, "up")
-    always(lambda: vlans(port) == ZEROTIER, for_seconds=2)
+    virsh("domif-setlink", "web", tap, "up")
+    always(lambda: vlans(tap) == ZEROTIER, for_seconds=2)
 
 
-def test_a_link_set_down_and_the_device_updated_stays_in_its_vlan(port):
+def test_a_link_set_down_and_the_device_updated_stays_in_its_vlan(tap):
     """libvirt 9 re-attaches the tap once more, after port-created has returned."""
-    virsh("domif-setlink", "web", port, "down")
-    eventually(lambda: vlans(port) == ZEROTIER, within_seconds=10)
+    virsh("domif-setlink", "web", tap, "down")
+    eventually(lambda: vlans(tap) == ZEROTIER, within_seconds=10)
     virsh("update-device", "web", "/dev/stdin", "--live", stdin=nic(MAC, "zerotier"))
-    eventually(lambda: vlans(port) == ZEROTIER, within_seconds=10)
+    eventually(lambda: vlans(tap) == ZEROTIER, within_seconds=10)
     eventually_settled()
 
-    assert vlans(port) == ZEROTIER
+    assert vlans(tap) == ZEROTIER
     virsh("destroy", "web")
     nothing_left_behind()
 
 
-def test_a_link_set_down_and_another_portgroup_is_in_that_soon_after(port):
+def test_a_link_set_down_and_another_portgroup_is_in_that_soon_after(tap):
     """The NIC is a plain bridge's by then, so libvirt grants it any portgroup."""
     if version() >= (11,):
         pytest.xfail("libvirt 11 leaves the NIC its network, so it refuses")
-    virsh("domif-setlink", "web", port, "down")
-    eventually(lambda: vlans(port) == ZEROTIER, within_seconds=10)
+    virsh("domif-setlink", "web", tap, "down")
+    eventually(lambda: vlans(tap) == ZEROTIER, within_seconds=10)
     virsh("update-device", "web", "/dev/stdin", "--live", stdin=nic(MAC, "server"))
 
-    eventually(lambda: vlans(port) == {3: ACCESS})
+    eventually(lambda: vlans(tap) == {3: ACCESS})
 
 
-def test_a_change_of_the_network_leaves_running_ports_alone(port):
+def test_a_change_of_the_network_leaves_running_ports_alone(tap):
     virsh("net-update", "br0", "add", "portgroup", "<portgroup name='dmz-4'/>", "--live")
     virsh("net-update", "br0", "delete", "portgroup", "<portgroup name='zerotier-46'/>", "--live")
 
-    always(lambda: vlans(port) == ZEROTIER, for_seconds=2)
+    always(lambda: vlans(tap) == ZEROTIER, for_seconds=2)
 
 
-def test_stopping_the_network_leaves_running_ports_alone_and_a_restart_finds_them_again(port):
+def test_stopping_the_network_leaves_running_ports_alone_and_a_restart_finds_them_again(tap):
     virsh("net-destroy", "br0")
-    always(lambda: vlans(port) == ZEROTIER, for_seconds=1)
+    always(lambda: vlans(tap) == ZEROTIER, for_seconds=1)
     virsh("net-start", "br0")
-    always(lambda: vlans(port) == ZEROTIER, for_seconds=1)
-    wipe(port)
+    always(lambda: vlans(tap) == ZEROTIER, for_seconds=1)
+    wipe(tap)
     stop_libvirtd("TERM")
     start_libvirtd()
 
-    eventually(lambda: vlans(port) == ZEROTIER)
+    eventually(lambda: vlans(tap) == ZEROTIER)
 
 
-def test_after_the_network_was_stopped_the_vm_can_be_started_again(port):
+def test_after_the_network_was_stopped_the_vm_can_be_started_again(tap):
     """libvirt forgets the port without a word, so its ticket is still there."""
     virsh("net-destroy", "br0")
     virsh("net-start", "br0")
@@ -120,21 +120,21 @@ def test_after_the_network_was_stopped_the_vm_can_be_started_again(port):
     nothing_left_behind()
 
 
-def test_a_stopped_vm_leaves_nothing_behind(port):
+def test_a_stopped_vm_leaves_nothing_behind(tap):
     virsh("destroy", "web")
 
     nothing_left_behind()
 
 
-def test_a_detached_nic_leaves_nothing_behind(port):
+def test_a_detached_nic_leaves_nothing_behind(tap):
     """Hot-plugged: a guest without an operating system never lets go of a NIC that it was started with."""
     virsh("attach-device", "web", "/dev/stdin", "--live", stdin=nic(MAC2, "server"))
-    tap = tap_of("web", MAC2)
-    eventually(lambda: vlans(tap) == {3: ACCESS})
+    plugged = tap_of("web", MAC2)
+    eventually(lambda: vlans(plugged) == {3: ACCESS})
     virsh("detach-device", "web", "/dev/stdin", "--live", stdin=nic(MAC2, "server"))
     if version() < (8,):
         always(lambda: MAC2 in virsh("dumpxml", "web"), for_seconds=5)
         pytest.xfail("Debian 11's QEMU 5.2 lets go of no NIC at all without an operating system")
 
     eventually(lambda: len(leftovers()) == 1)
-    assert vlans(port) == ZEROTIER
+    assert vlans(tap) == ZEROTIER

@@ -42,34 +42,34 @@ def _daemons_that_have_seen_the_hooks(libvirtd):
     start_libvirtd()
 
 
-def test_a_start_of_virtnetworkd_repairs_what_somebody_wiped_and_a_start_of_virtqemud_changes_nothing(port):
+def test_a_start_of_virtnetworkd_repairs_what_somebody_wiped_and_a_start_of_virtqemud_changes_nothing(tap):
     before = typed()
     start_libvirtd(QEMU_DAEMON)
     eventually_settled()
-    assert (vlans(port), typed()) == (ZEROTIER, before)
+    assert (vlans(tap), typed()) == (ZEROTIER, before)
 
-    wipe(port)
+    wipe(tap)
     start_libvirtd(NETWORK_DAEMON)
-    eventually(lambda: vlans(port) == ZEROTIER)
+    eventually(lambda: vlans(tap) == ZEROTIER)
 
 
-def test_show_check_and_sync_see_what_somebody_wiped_and_repair_it(port):
-    wipe(port)
-    has = f"web {MAC} {port} zerotier: has 1 pvid untagged instead of 46 pvid untagged on br0: libvirt-vlan sync web"
+def test_show_check_and_sync_see_what_somebody_wiped_and_repair_it(tap):
+    wipe(tap)
+    has = f"web {MAC} {tap} zerotier: has 1 pvid untagged instead of 46 pvid untagged on br0: libvirt-vlan sync web"
     assert (check(), verdicts()) == ([has], {"zerotier": "wrong"})
     assert tool("sync")[0] == 0
-    assert (vlans(port), check(), verdicts()) == (ZEROTIER, [], {"zerotier": "right"})
+    assert (vlans(tap), check(), verdicts()) == (ZEROTIER, [], {"zerotier": "right"})
 
 
-def test_a_restart_of_virtqemud_while_virtnetworkd_is_away_changes_no_vlan(port):
+def test_a_restart_of_virtqemud_while_virtnetworkd_is_away_changes_no_vlan(tap):
     before = typed()
     stop_libvirtd("TERM", NETWORK_DAEMON)
     start_libvirtd(QEMU_DAEMON)
-    always(lambda: vlans(port) == ZEROTIER, for_seconds=2)
+    always(lambda: vlans(tap) == ZEROTIER, for_seconds=2)
     start_libvirtd(NETWORK_DAEMON)
     eventually_settled()
 
-    assert (vlans(port), typed()) == (ZEROTIER, before)
+    assert (vlans(tap), typed()) == (ZEROTIER, before)
     assert virsh("domstate", "web") == "paused"
     assert check() == []
 
@@ -101,7 +101,7 @@ def ports():
 
 
 @pytest.fixture
-def kept(port):
+def kept(tap):
     """Have a port that libvirt has kept: its VM has ended while virtnetworkd was away. Give the port's uuid."""
     (uuid,) = ports()
     stop_libvirtd("TERM", NETWORK_DAEMON)

@@ -85,7 +85,7 @@ def _bridge(name: str, bridge: BridgeState, nics: list[NicState], to_vms: ToVms)
     ups = {uplink: f"{name}u{number}" for number, uplink in enumerate(bridge.uplinks)}
     boxes = [f"    {up} [label={quoted([uplink])}, style=solid]" for uplink, up in ups.items()]
     lines = []
-    for draw in (_vlans_in_use, _no_filter, _every_vlan):
+    for draw in (_vlan_boxes, _no_filter_box, _every_vlan_box):
         its_boxes, its_lines = draw(name, bridge, here, ups, to_vms)
         boxes += its_boxes
         lines += its_lines
@@ -96,7 +96,7 @@ def _bridge(name: str, bridge: BridgeState, nics: list[NicState], to_vms: ToVms)
     return [start, *boxes, "  }", *lines]
 
 
-def _vlans_in_use(name: str, bridge: BridgeState, here: list[NicState], ups: dict[str, str], to_vms: ToVms) -> Drawn:
+def _vlan_boxes(name: str, bridge: BridgeState, here: list[NicState], ups: dict[str, str], to_vms: ToVms) -> Drawn:
     """Given a bridge, its name, NICs and uplinks in the graph, draw its VLANs, and add their lines to VMs."""
     boxes, lines = [], []
     for number, uses in enumerate(_alike(vlans_in_use(here, [bridge], []))):
@@ -110,7 +110,7 @@ def _vlans_in_use(name: str, bridge: BridgeState, here: list[NicState], ups: dic
     return boxes, lines
 
 
-def _no_filter(name: str, bridge: BridgeState, here: list[NicState], ups: dict[str, str], to_vms: ToVms) -> Drawn:
+def _no_filter_box(name: str, bridge: BridgeState, here: list[NicState], ups: dict[str, str], to_vms: ToVms) -> Drawn:
     """Given the same, draw that all VMs on a bridge reach each other, if the bridge does not filter VLANs."""
     if not bridge.exists or bridge.filters_vlans:
         return [], []
@@ -120,7 +120,7 @@ def _no_filter(name: str, bridge: BridgeState, here: list[NicState], ups: dict[s
     return [box], [f'  {up} -> {name}any [color="{GREY}"]' for up in ups.values()]
 
 
-def _every_vlan(name: str, bridge: BridgeState, here: list[NicState], ups: dict[str, str], to_vms: ToVms) -> Drawn:
+def _every_vlan_box(name: str, bridge: BridgeState, here: list[NicState], ups: dict[str, str], to_vms: ToVms) -> Drawn:
     """Given the same, draw a box for the NICs that are in every VLAN, if there are any."""
     every = in_every_vlan(here, [bridge])
     if not every:
